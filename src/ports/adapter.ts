@@ -1,0 +1,79 @@
+import { z } from "zod";
+import type { Issuer } from "./issuer.ts";
+import type { Notifier } from "./notifier.ts";
+import type { StateBackend } from "./state.ts";
+import type { Store } from "./store.ts";
+import type { UsageMonitor } from "./usage.ts";
+
+/** What an adapter may reach of the world; it reads nothing of the environment by itself. */
+export interface AdapterDeps {
+  /** Absolute folder that relative paths of the policy start from. */
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Wall clock, ms. */
+  readonly now: () => number;
+  /** Waits; rejects when the signal aborts. */
+  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** One line for `--verbose`. Never a value. */
+  readonly debug: (line: string) => void;
+  /** One line a person should see once, whatever the verbosity. */
+  readonly announce: (line: string) => void;
+}
+
+/** What the secret being wired is called, and how its fields are named in one store. */
+export interface DeliveryTarget {
+  readonly secret: string;
+  /** Name in the store → field of the issuer. */
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/** A setting that must be a reference (`${env:…}`, `${file:…}`), never a credential in clear. */
+export function credential(): z.ZodString {
+  return z.string().min(1).meta({ credential: true });
+}
+
+/** A path relative to the policy's folder. */
+export function path(): z.ZodString {
+  return z.string().min(1);
+}
+
+/** `settings` are the adapter's own keys beside `type` (and `timing`, which the wiring handles). */
+export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
+  readonly type: string;
+  readonly settings: S;
+  /** Field names of the values it issues. */
+  readonly fields: readonly string[];
+  /** Whether `usage: [{type: issuer}]` has an answer. null: only known when it runs. */
+  readonly reportsUsage: boolean | null;
+  create(settings: z.output<S>, secret: string, deps: AdapterDeps): Issuer;
+}
+
+export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.ZodObject = z.ZodObject> {
+  readonly type: string;
+  readonly settings: S;
+  /** The keys of one delivery beside `use` and `fields`. */
+  readonly delivery: D;
+  /** A short name of what is written, for people: a path, a secret's name. */
+  nameOf(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget): string;
+  create(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget, deps: AdapterDeps): Store;
+}
+
+export interface UsageAdapter<S extends z.ZodObject = z.ZodObject> {
+  readonly type: string;
+  readonly settings: S;
+  create(settings: z.output<S>, secret: string, deps: AdapterDeps): UsageMonitor;
+}
+
+export interface NotifierAdapter<S extends z.ZodObject = z.ZodObject> {
+  readonly type: string;
+  readonly settings: S;
+  create(settings: z.output<S>, deps: AdapterDeps): Notifier;
+}
+
+export interface StateAdapter<S extends z.ZodObject = z.ZodObject> {
+  readonly type: string;
+  readonly settings: S;
+  /** Settings out of `--state URL`, or null when the URL is not of this kind. */
+  fromUrl(url: string): z.input<S> | null;
+  create(settings: z.output<S>, deps: AdapterDeps): Promise<StateBackend>;
+}

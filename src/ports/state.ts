@@ -1,0 +1,63 @@
+import type { Duration, Instant } from "../core/duration.ts";
+import type { SecretState } from "../core/model.ts";
+
+/** The backend's own revision of a document. */
+export type Revision = string;
+
+export interface Loaded {
+  readonly revision: Revision;
+  readonly state: SecretState;
+  /** How long ago this revision was saved, by the BACKEND's clock, never more than the truth; at least 0. */
+  readonly age: Duration;
+}
+
+/** What a backend can say of a document without handing it over. */
+export interface Summary {
+  readonly name: string;
+  readonly revision: Revision;
+}
+
+/**
+ * One document per secret, saved by compare-and-set.
+ *
+ * Errors: `UserError` with code `state-newer` (schema of a newer version), `state-damaged`, `state-unwritable`;
+ * a backend that does not answer throws `ProviderError` `unavailable`.
+ */
+export interface StateBackend {
+  /** For people: where the state lives. No password. */
+  readonly location: string;
+  list(): AsyncIterable<Summary>;
+  /** Every document, for `status`. */
+  loadAll(): AsyncIterable<Loaded>;
+  /** null: there is none. */
+  load(name: string): Promise<Loaded | null>;
+  /**
+   * Replaces revision `expected` (null: there must be none).
+   * `unknown`: it may or may not have been saved; the caller loads and looks for its `commitId`.
+   */
+  save(name: string, next: SecretState, expected: Revision | null): Promise<{ readonly result: "saved"; readonly revision: Revision } | { readonly result: "stale" | "unknown" }>;
+  /** Removes a document (`forget`); the audit log stays. */
+  remove(name: string, expected: Revision): Promise<"removed" | "stale">;
+  readonly audit: AuditLog;
+  close(): Promise<void>;
+}
+
+/** One line of the audit log, born in the commit that it tells of. */
+export interface AuditEntry {
+  readonly secret: string;
+  /** 1, 2, 3 … for each secret. */
+  readonly seq: number;
+  /** Hash of the entry before, as hex; "" for the first. */
+  readonly previous: string;
+  readonly hash: string;
+  readonly at: Instant;
+  readonly actor: string;
+  readonly type: string;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+export interface AuditLog {
+  /** Idempotent by (secret, seq). The same seq with another hash throws `UserError` `state-damaged`. */
+  append(entries: readonly AuditEntry[]): Promise<void>;
+  read(secret: string | null, limit: number): Promise<readonly AuditEntry[]>;
+}
