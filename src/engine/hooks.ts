@@ -3,9 +3,8 @@ import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Duration } from "../core/duration.ts";
 import { formatDuration } from "../core/duration.ts";
+import type { HookPoint } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
-
-export type HookPoint = "beforeRotate" | "afterDistribute" | "beforeRevoke" | "afterDone";
 
 /** What to run: a text for `sh -c`, or an argument list that no shell sees. */
 export type HookCommand = string | readonly [string, ...string[]];
