@@ -37,6 +37,9 @@ export function path(): z.ZodString {
   return z.string().min(1);
 }
 
+/** The delays that a type always has, by the names that `timing:` and usage entries override: less is worth a warning. */
+export type PublishedDelays = Readonly<Record<string, number>>;
+
 /** `settings` are the adapter's own keys beside `type` (and `timing`, which the wiring handles). */
 export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
@@ -45,6 +48,8 @@ export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly fields: readonly string[];
   /** Whether `usage: [{type: issuer}]` has an answer. null: only known when it runs. */
   readonly reportsUsage: boolean | null;
+  /** With `granularity` and `lag` where it reports usage. */
+  readonly published?: PublishedDelays;
   create(settings: z.output<S>, secret: string, deps: AdapterDeps): Issuer;
 }
 
@@ -53,6 +58,7 @@ export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.Z
   readonly settings: S;
   /** The keys of one delivery beside `use` and `fields`. */
   readonly delivery: D;
+  readonly published?: PublishedDelays;
   /** A short name of what is written, for people: a path, a secret's name. */
   nameOf(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget): string;
   create(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget, deps: AdapterDeps): Store;
@@ -61,6 +67,7 @@ export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.Z
 export interface UsageAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
   readonly settings: S;
+  readonly published?: PublishedDelays;
   create(settings: z.output<S>, secret: string, deps: AdapterDeps): UsageMonitor;
 }
 

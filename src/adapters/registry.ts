@@ -1,0 +1,54 @@
+import type { IssuerAdapter, NotifierAdapter, StateAdapter, StoreAdapter, UsageAdapter } from "../ports/adapter.ts";
+
+/** What can be named by `type:` in one place of the policy. */
+export type Kind = "issuer" | "store" | "usage" | "notifier" | "state";
+
+export interface Entry<A> {
+  readonly load: () => Promise<A>;
+}
+
+export interface StoreEntry extends Entry<StoreAdapter> {
+  /** The `staged` trait, known before the store is made: only a staged store can be the authority. */
+  readonly staged: boolean;
+}
+
+export interface StateEntry extends Entry<StateAdapter> {
+  /** What `--state URL` may begin with, before the colon. */
+  readonly schemes: readonly string[];
+}
+
+/** Every adapter by its type. Names are free; code is loaded only for the types that a policy uses. */
+export interface Registry {
+  readonly issuer: Readonly<Record<string, Entry<IssuerAdapter>>>;
+  readonly store: Readonly<Record<string, StoreEntry>>;
+  readonly usage: Readonly<Record<string, Entry<UsageAdapter>>>;
+  readonly notifier: Readonly<Record<string, Entry<NotifierAdapter>>>;
+  readonly state: Readonly<Record<string, StateEntry>>;
+  /** Types of the policy format that this version does not bring yet, so that they are not taken for typing errors. */
+  readonly planned: Readonly<Record<Kind, readonly string[]>>;
+}
+
+/** A new provider is one line here. */
+export const registry: Registry = {
+  issuer: {
+    "api-keys": { load: async () => (await import("./issuers/api-keys.ts")).adapter },
+  },
+  store: {
+    local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
+    dotenv: { staged: false, load: async () => (await import("./stores/dotenv.ts")).adapter },
+  },
+  usage: {},
+  notifier: {
+    webhook: { load: async () => (await import("./notifiers/webhook.ts")).adapter },
+  },
+  state: {
+    sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
+  },
+  planned: {
+    issuer: ["aws-iam", "vault-approle", "random", "exec"],
+    store: ["aws-secrets-manager", "vault-kv", "exec"],
+    usage: ["exec"],
+    notifier: ["exec"],
+    state: ["postgres", "s3", "vault-kv"],
+  },
+};

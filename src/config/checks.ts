@@ -1,0 +1,80 @@
+import { valueIssue, type Issue } from "./issues.ts";
+import { nearest, suggestion } from "./nearest.ts";
+import { formatPath, own, valueAt, type Path } from "./path.ts";
+import type { Gathered } from "./parts.ts";
+import { nextCron } from "./schedule.ts";
+import type { SecretDraft } from "./secrets.ts";
+
+/** What only shows when the parts of a policy are held against each other. */
+export async function crossCheck(raw: Record<string, unknown>, secrets: readonly SecretDraft[], notifiers: Iterable<string>, gathered: Gathered): Promise<void> {
+  const names = [...notifiers];
+  const found: Issue[] = [];
+  const crons = new Map<string, Promise<string | null>>();
+  for (const { policy } of secrets) {
+    /** Where a rule was written: by the secret, or for all. */
+    const rule = (group: string, key: string): Path => {
+      const mine = ["secrets", policy.name, group];
+      const written = [mine, ["defaults", group]].find((path) => {
+        const value = valueAt(raw, path);
+        return value !== undefined && (typeof value !== "object" || own(value, key) !== undefined);
+      });
+      return written ? [...written, key] : ["secrets", policy.name];
+    };
+    const { overlap, verify, schedule } = policy;
+    if (overlap.minimum > overlap.maximum) found.push(valueIssue(rule("overlap", "minimum"), "is longer than overlap.maximum"));
+    if (verify.spread > verify.deadline) found.push(valueIssue(rule("verify", "spread"), "is longer than verify.deadline"));
+    if (schedule?.cron != null) {
+      const { cron, zone } = schedule;
+      const key = `${zone} ${cron}`;
+      if (!crons.has(key)) crons.set(key, cronProblem(cron, zone));
+      const problem = await crons.get(key);
+      if (problem) found.push(valueIssue(rule("schedule", "cron"), problem));
+    }
+    found.push(...consumerIssues(policy, names));
+  }
+  found.push(...clashes(secrets));
+  const told = new Set<string>();
+  for (const issue of found) {
+    const key = `${formatPath(issue.path)} ${issue.message}`;
+    if (!told.has(key)) gathered.issues.push(issue);
+    told.add(key);
+  }
+}
+
+async function cronProblem(cron: string, zone: string): Promise<string | null> {
+  try {
+    return (await nextCron(cron, zone, Date.UTC(2024, 0, 1))) === null ? "names no moment that ever comes" : null;
+  } catch {
+    return "is no cron expression such as 0 3 1 * *";
+  }
+}
+
+function consumerIssues({ name, consumers }: SecretDraft["policy"], notifiers: readonly string[]): Issue[] {
+  const seen = new Set<string>();
+  return consumers.flatMap((consumer, index) => {
+    const at = ["secrets", name, "consumers", index];
+    const issues: Issue[] = [];
+    if (seen.has(consumer.name)) issues.push(valueIssue([...at, "name"], "this consumer is named twice"));
+    seen.add(consumer.name);
+    const { notify } = consumer;
+    if (notify !== null && !notifiers.includes(notify)) {
+      const shown = nearest(notify, notifiers) === null ? "" : ` "${notify}"`;
+      issues.push(valueIssue([...at, "notify"], `unknown notifier${shown}${suggestion(notify, notifiers)}`));
+    }
+    return issues;
+  });
+}
+
+/** Two deliveries that write the same field of the same object would undo each other for ever. */
+function clashes(secrets: readonly SecretDraft[]): Issue[] {
+  const writers = new Map<string, Path>();
+  const issues: Issue[] = [];
+  for (const { deliveries } of secrets) {
+    for (const { object, writes, policy: delivery } of deliveries) {
+      const other = writes.map((field) => writers.get(`${object} ${field}`)).find((path) => path !== undefined);
+      if (other) issues.push(valueIssue(delivery.deliveryAt, `writes the same field of the same object as ${formatPath(other)}`));
+      for (const field of writes) writers.set(`${object} ${field}`, delivery.deliveryAt);
+    }
+  }
+  return issues;
+}

@@ -1,0 +1,160 @@
+import { z } from "zod";
+import { parseDuration } from "../core/duration.ts";
+import { HOOK_POINTS } from "../core/rules.ts";
+import { isRecord, NAME } from "./path.ts";
+import { isZone, parseWindow } from "./window.ts";
+
+/**
+ * The policy's own keys. What belongs to an adapter is left loose here, marked by `part`, and checked by the
+ * adapter's schema. Nothing has a default: what is absent must stay absent until `defaults` are merged under it.
+ */
+
+const NO_DURATION = "is no duration: write 90d, 1h30m, 0s";
+
+const duration = z
+  .string({ error: (issue) => (issue.input === undefined ? undefined : NO_DURATION) })
+  .transform((text, context) => parseDuration(text) ?? refuse(context, NO_DURATION))
+  .meta({ description: "A duration: 90d, 1h30m, 30s, 0s.", examples: ["24h"] });
+
+const name = z.string().regex(NAME, { error: "is no name: letters, digits, dot, dash and underscore, at most 63" });
+
+function refuse(context: z.core.$RefinementCtx, message: string): never {
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+}
+
+/** A map for which a plain value may stand: `schedule: 90d` is `schedule: { every: 90d }`. */
+function orScalar<S extends z.ZodType>(key: string, schema: S) {
+  const spread = (value: unknown) => (value === undefined || value === null || typeof value === "object" ? value : { [key]: value });
+  return z.preprocess(spread, schema).meta({ scalar: key });
+}
+
+const schedule = orScalar("every", z.strictObject({
+  every: duration.refine((ms) => ms > 0, { error: "must be more than 0s" }).optional().describe("Age at which a key is replaced."),
+  cron: z.string().optional().describe("Cron expression, instead of `every`."),
+  zone: z.string().refine(isZone, { error: "is no time zone such as Europe/Berlin" }).optional().describe("Time zone of `cron`. Default: UTC."),
+  window: z.string().transform((text, context) => {
+    const window = parseWindow(text);
+    return typeof window === "string" ? refuse(context, window) : window;
+  }).optional().describe("When a rotation may start: Mon-Fri 09:00-16:00 Europe/Berlin."),
+}).refine((map) => map.every === undefined || map.cron === undefined, { error: "every and cron exclude each other" }));
+
+const verify = z.strictObject({
+  successes: z.int().min(1).optional().describe("Consecutive successes that prove a new key. Default: 3."),
+  spread: duration.optional().describe("Least time from the first of them to the last. Default: 30s."),
+  deadline: duration.optional().describe("The rotation fails when the key is not proven by then. Default: 5m."),
+});
+
+const overlap = z.strictObject({
+  minimum: duration.optional().describe("Both keys live at least so long. Default: 24h."),
+  quiet: duration.optional().describe("So long an old key must be silent. Default: 26h."),
+  maximum: duration.optional().describe("After so long a person is asked. Default: 14d."),
+  onMaximum: z.enum(["block", "alert"]).optional().describe("What then. Neither ever revokes. Default: block."),
+  remind: duration.optional().describe("How often stragglers are named. Default: 24h."),
+});
+
+const soak = orScalar("for", z.strictObject({
+  for: duration.optional().describe("How long an old key stays disabled before it is deleted. Default: 72h."),
+  onFailedUse: z.enum(["reenable", "alert"]).optional().describe("When somebody still tries it. Default: reenable."),
+}));
+
+const retry = z.strictObject({
+  attempts: z.int().min(1).optional().describe("Default: 5."),
+  backoff: duration.optional().describe("Wait before the second attempt; doubles. Default: 30s."),
+});
+
+const rules = {
+  schedule: schedule.optional().describe("When it falls due. Default: by hand only."),
+  verify: verify.optional(),
+  overlap: overlap.optional(),
+  soak: soak.optional(),
+  retry: retry.optional(),
+  preflight: z.enum(["warn", "strict"]).optional().describe("What a check that cannot tell means. Default: warn."),
+};
+
+export const RULE_KEYS = Object.keys(rules);
+export const defaultsSchema = z.strictObject(rules);
+
+export const timingSchema = z.strictObject({
+  listSettle: duration.optional(),
+  propagation: duration.optional(),
+  settle: duration.optional(),
+  timeGranularity: duration.optional(),
+});
+
+/** The part of an adapter's map that is the policy's. */
+export const issuerKeys = z.strictObject({ type: z.string(), timing: timingSchema.optional() });
+export const storeKeys = issuerKeys;
+export const notifierKeys = z.strictObject({
+  type: z.string(),
+  events: z.array(name).optional().describe("Which events are sent. Default: all."),
+});
+export const deliveryKeys = z.strictObject({
+  use: z.string().optional().describe("A name under `stores`."),
+  type: z.string().optional(),
+  fields: z.record(z.string(), z.string()).optional().describe("Name in the store → field of the issuer."),
+  timing: timingSchema.optional(),
+});
+export const usageKeys = z.strictObject({
+  type: z.string(),
+  granularity: duration.optional(),
+  lag: duration.optional(),
+  optional: z.boolean().optional().describe("Its `unknown` does not block."),
+});
+export const stateKeys = z.strictObject({ type: z.string().optional(), url: z.string().optional(), lease: duration.optional() });
+
+/** A map whose further keys are an adapter's. `kind` says whose. */
+function part(kind: string) {
+  return z.custom<Record<string, unknown>>(isRecord, { error: "must be a map" }).meta({ part: kind });
+}
+
+const consumer = z.strictObject({
+  name,
+  match: z.array(z.string().min(1)).min(1).optional().describe("What monitors call it. Default: its name, and name-*."),
+  cadence: duration.optional().describe("How often it runs or reads, at the least."),
+  cache: duration.optional().describe("How long it keeps a value."),
+  required: z.boolean().optional().describe("Revocation waits for its adoption. Default: true."),
+  notify: z.string().optional().describe("A name under `notifiers`."),
+});
+
+const asHook = (value: unknown) => (typeof value === "string" || Array.isArray(value) ? { run: value } : value);
+const hook = z.preprocess(asHook, z.strictObject({
+  run: z.union([z.string().min(1), z.tuple([z.string()], z.string())]).describe("A text for sh -c, or a list of arguments."),
+  passValue: z.boolean().optional().describe("Puts the value into the JSON on stdin."),
+  timeout: duration.optional().describe("Default: 10m."),
+})).meta({ scalar: "run" });
+
+export const secretSchema = z.strictObject({
+  issuer: part("issuer"),
+  stores: z.array(part("delivery")).min(1),
+  usage: z.union([z.literal("none"), z.array(part("usage")).min(1)], { error: "must be none or a list" }).optional(),
+  consumers: z.array(consumer).optional(),
+  hooks: z.strictObject(Object.fromEntries(HOOK_POINTS.map((point) => [point, z.array(hook).optional()]))).optional(),
+  tags: z.array(z.string().min(1)).optional(),
+  owner: z.string().optional(),
+  runbook: z.string().optional(),
+  acceptOutage: z.boolean().optional().describe("Allows steps that may break consumers."),
+  enabled: z.boolean().optional(),
+  ...rules,
+});
+
+const named = (inner: z.ZodType) => z.record(z.string(), inner);
+const shared = {
+  stores: named(part("store")).optional(),
+  notifiers: named(part("notifier")).optional(),
+  secrets: named(secretSchema).optional(),
+};
+
+export const policySchema = z.strictObject({
+  version: z.literal(1),
+  include: z.array(z.string().min(1)).optional().describe("Files with further secrets, stores and notifiers; * stands for any part of a name."),
+  state: orScalar("url", part("state")).optional().describe("Where the state lives. Default: sqlite at .keyturn/state.db."),
+  defaults: defaultsSchema.optional(),
+  ...shared,
+});
+
+/** The same keys with everything inside left for a second look, so that one bad secret does not hide the others. */
+const later = z.unknown().optional();
+const outer = { stores: later, notifiers: later, secrets: later };
+export const mainFileSchema = policySchema.extend({ state: later, defaults: later, ...outer });
+export const includedFileSchema = z.strictObject(outer);
