@@ -1,0 +1,1 @@
+export { naive as real } from "./naive.ts";
