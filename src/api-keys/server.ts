@@ -19,6 +19,7 @@ export interface AuthorityOptions {
   readonly host?: string;
   /** 0, the default: any free one. */
   readonly port?: number;
+  /** Printable ASCII without spaces: it has to fit into a header. */
   readonly adminToken: string;
   /** Wall clock, ms. */
   readonly now?: () => number;
@@ -35,10 +36,10 @@ export interface RunningAuthority {
  * Starts the API-key authority: `GET /v1/whoami` for callers, `/v1/admin/…` for whoever holds the admin token.
  * Every admin answer carries `authority` (the database's own id) and `now` (ms).
  *
- * @throws DatabaseUnusable, TypeError for an empty token, or the system error of `listen`.
+ * @throws DatabaseUnusable, TypeError for a token that nobody could send, or the system error of `listen`.
  */
 export async function startAuthority(options: AuthorityOptions): Promise<RunningAuthority> {
-  if (options.adminToken === "") throw new TypeError("the admin token is empty");
+  if (!isUsableToken(options.adminToken)) throw new TypeError("the admin token is empty, or holds more than printable ASCII");
   const now = options.now ?? Date.now;
   const db = openDatabase(options.db);
   const registry = new Registry(db, now);
@@ -90,6 +91,10 @@ export async function startAuthority(options: AuthorityOptions): Promise<Running
     url: addressOf(server),
     close: () => (closed ??= drain(server).then(shut)),
   };
+}
+
+export function isUsableToken(token: string): boolean {
+  return /^[!-~]+$/.test(token);
 }
 
 /** Compares digests, which have one length, so that the time taken tells nothing of the token. */
@@ -156,10 +161,13 @@ function addressOf(server: Server): string {
   return `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
 }
 
+/** `close` ends the connections that are idle now; those that become idle later have to be ended as well. */
 function drain(server: Server): Promise<void> {
   return new Promise((resolve) => {
+    const sweep = setInterval(() => server.closeIdleConnections(), 50);
     const cut = setTimeout(() => server.closeAllConnections(), DRAIN);
     server.close(() => {
+      clearInterval(sweep);
       clearTimeout(cut);
       resolve();
     });
