@@ -123,7 +123,11 @@ const KINDS: Readonly<Record<number, ProviderErrorKind>> = {
  *
  * @param what what was being done, in the adapter's own words: "listing keys"
  */
-export function failureOf(answer: Pick<HttpAnswer, "status" | "headers">, what: string, mutates: boolean): ProviderError {
+export function failureOf(
+  answer: Pick<HttpAnswer, "status" | "headers">,
+  what: string,
+  mutates: boolean,
+): ProviderError {
   const { status } = answer;
   const kind = KINDS[status] ?? (status >= 500 ? "unavailable" : "invalid");
   const refused = status >= 400 && status < 500 && status !== 408;

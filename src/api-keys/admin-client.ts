@@ -68,7 +68,12 @@ export class AdminClient {
     return (await this.#call(z.object({ key }), "DELETE", ["clients", owner, "keys", id])).key;
   }
 
-  async #call<T extends z.ZodType>(schema: T, method: string, path: readonly string[], body?: object): Promise<z.output<T>> {
+  async #call<T extends z.ZodType>(
+    schema: T,
+    method: string,
+    path: readonly string[],
+    body?: object,
+  ): Promise<z.output<T>> {
     const { url, adminToken, signal } = this.options;
     const limit = AbortSignal.timeout(TIMEOUT);
     let answer: unknown;

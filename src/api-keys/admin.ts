@@ -40,7 +40,11 @@ const newClient = z.strictObject({
 const newKey = z.strictObject({
   label: z.string().max(100).optional(),
   scopes: scopes.optional(),
-  expiresIn: z.int().min(1).max(10 * 365 * 86_400_000).optional(),
+  expiresIn: z
+    .int()
+    .min(1)
+    .max(10 * 365 * 86_400_000)
+    .optional(),
 });
 const wanted = z.strictObject({ sha256: z.string().regex(/^[0-9a-f]{64}$/) });
 

@@ -79,7 +79,9 @@ export class Registry {
   addClient(name: string, maxKeys: number, scopes: readonly string[]): Client {
     if (this.#clients.has(name)) throw new Refusal(409, "exists", "a client of this name exists");
     const client = { name, maxKeys, scopes, createdAt: this.now() };
-    this.db.prepare("INSERT INTO clients VALUES (?, ?, ?, ?)").run(name, maxKeys, JSON.stringify(scopes), client.createdAt);
+    this.db
+      .prepare("INSERT INTO clients VALUES (?, ?, ?, ?)")
+      .run(name, maxKeys, JSON.stringify(scopes), client.createdAt);
     this.#clients.set(name, client);
     return client;
   }
@@ -129,7 +131,14 @@ export class Registry {
     const createdAt = this.now();
     const expiresAt = wanted.expiresIn === undefined ? null : createdAt + wanted.expiresIn;
     const key: Key = {
-      id: mintKeyId(), client, status: "enabled", prefix, label: wanted.label ?? "", scopes, createdAt, expiresAt,
+      id: mintKeyId(),
+      client,
+      status: "enabled",
+      prefix,
+      label: wanted.label ?? "",
+      scopes,
+      createdAt,
+      expiresAt,
     };
     const hash = hashOf(value);
     this.db

@@ -39,7 +39,8 @@ export interface RunningAuthority {
  * @throws DatabaseUnusable, TypeError for a token that nobody could send, or the system error of `listen`.
  */
 export async function startAuthority(options: AuthorityOptions): Promise<RunningAuthority> {
-  if (!isUsableToken(options.adminToken)) throw new TypeError("the admin token is empty, or holds more than printable ASCII");
+  if (!isUsableToken(options.adminToken))
+    throw new TypeError("the admin token is empty, or holds more than printable ASCII");
   const now = options.now ?? Date.now;
   const db = openDatabase(options.db);
   const registry = new Registry(db, now);
@@ -49,14 +50,16 @@ export async function startAuthority(options: AuthorityOptions): Promise<Running
   const admin = async (request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> => {
     const stamp = () => ({ authority: registry.authority, now: now() });
     try {
-      if (!isAdmin(request.headers.authorization)) throw new Refusal(401, "unauthenticated", "the admin token is needed");
+      if (!isAdmin(request.headers.authorization))
+        throw new Refusal(401, "unauthenticated", "the admin token is needed");
       const body = await readJson(request);
       const segments = url.pathname.split("/").slice(3).map(decode);
       const call = { method: request.method ?? "", segments, query: url.searchParams, body };
       const answer = answerAdmin(call, { registry, usage, now });
       send(response, answer.status, { ...stamp(), ...answer.body });
     } catch (error) {
-      const { status, code, message } = error instanceof Refusal ? error : new Refusal(500, "failed", "could not be done");
+      const { status, code, message } =
+        error instanceof Refusal ? error : new Refusal(500, "failed", "could not be done");
       if (!request.complete) response.setHeader("connection", "close");
       send(response, status, { ...stamp(), error: { code, message } });
     }

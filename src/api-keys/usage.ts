@@ -54,7 +54,9 @@ export class UsageBook {
     private readonly now: () => number,
   ) {
     this.watchedFrom = this.#openBook();
-    const rows = db.prepare("SELECT key, instance, outcome, reason, first, last, count, longest_gap longestGap, version FROM usage");
+    const rows = db.prepare(
+      "SELECT key, instance, outcome, reason, first, last, count, longest_gap longestGap, version FROM usage",
+    );
     for (const row of rows.all() as Register[]) this.#registersOf(row.key).set(addressOf(row), row);
     this.#timer = setInterval(() => this.#flushQuietly(), FLUSH_EVERY).unref();
   }
@@ -85,11 +87,13 @@ export class UsageBook {
       `INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
        last = excluded.last, count = excluded.count, longest_gap = excluded.longest_gap, version = excluded.version`,
     );
-    this.db.transaction(() => {
-      for (const r of this.#unsaved) {
-        save.run(r.key, r.instance, r.outcome, r.reason, r.first, r.last, r.count, r.longestGap, r.version);
-      }
-    }).immediate();
+    this.db
+      .transaction(() => {
+        for (const r of this.#unsaved) {
+          save.run(r.key, r.instance, r.outcome, r.reason, r.first, r.last, r.count, r.longestGap, r.version);
+        }
+      })
+      .immediate();
     this.#unsaved.clear();
   }
 
@@ -110,7 +114,10 @@ export class UsageBook {
 
   #openBook(): number {
     const meta = new Map(
-      (this.db.prepare("SELECT name, value FROM meta").all() as { name: string; value: string }[]).map((row) => [row.name, row.value]),
+      (this.db.prepare("SELECT name, value FROM meta").all() as { name: string; value: string }[]).map((row) => [
+        row.name,
+        row.value,
+      ]),
     );
     const known = meta.get("watched-from");
     const watchedFrom = known !== undefined && meta.get("open") === "no" ? Number(known) : this.now();

@@ -5,7 +5,10 @@ import { hashOf, isWellFormed } from "./value.ts";
 
 /** What a caller is told of its key. */
 export type Whoami =
-  | { readonly status: 200; readonly body: { readonly client: string; readonly keyId: string; readonly scopes: readonly string[] } }
+  | {
+      readonly status: 200;
+      readonly body: { readonly client: string; readonly keyId: string; readonly scopes: readonly string[] };
+    }
   | { readonly status: 401; readonly body: { readonly error: "unknown" | "disabled" | "expired" | "malformed" } };
 
 const NAME_MAX = 200;
@@ -22,10 +25,13 @@ export function whoami(headers: IncomingHttpHeaders, registry: Registry, usage: 
   const instance = shortName(headers["x-keyturn-instance"]);
   const version = shortName(headers["x-keyturn-key-version"]);
   const reason =
-    key.status === "deleted" ? "unknown"
-    : key.status === "disabled" ? "disabled"
-    : key.expiresAt !== null && key.expiresAt <= now ? "expired"
-    : null;
+    key.status === "deleted"
+      ? "unknown"
+      : key.status === "disabled"
+        ? "disabled"
+        : key.expiresAt !== null && key.expiresAt <= now
+          ? "expired"
+          : null;
   usage.note(key.id, instance, version, reason);
   if (reason !== null) return refused(reason);
   return { status: 200, body: { client: key.client, keyId: key.id, scopes: key.scopes } };

@@ -1,4 +1,12 @@
-import { AdminCallFailed, AdminClient, DatabaseUnusable, isUsableToken, startAuthority, type Key, type RunningAuthority } from "../api-keys/index.ts";
+import {
+  AdminCallFailed,
+  AdminClient,
+  DatabaseUnusable,
+  isUsableToken,
+  startAuthority,
+  type Key,
+  type RunningAuthority,
+} from "../api-keys/index.ts";
 import { UserError } from "../core/errors.ts";
 
 const TOKEN = "KEYTURN_API_KEYS_ADMIN_TOKEN";
@@ -34,7 +42,10 @@ export interface KeyAddress extends AuthorityAddress {
  * Runs the authority until the signal aborts, then drains it. Prints one line with its address when it is ready.
  * @throws UserError when it cannot start
  */
-export async function serve(options: { readonly db: string; readonly listen?: string | undefined }, io: Io): Promise<Answer> {
+export async function serve(
+  options: { readonly db: string; readonly listen?: string | undefined },
+  io: Io,
+): Promise<Answer> {
   const { host, port } = parseListen(options.listen ?? DEFAULT_LISTEN);
   const adminToken = tokenFrom(io.env);
   let running: RunningAuthority;
@@ -43,7 +54,8 @@ export async function serve(options: { readonly db: string; readonly listen?: st
   } catch (error) {
     throw startFailure(error, options.listen ?? DEFAULT_LISTEN);
   }
-  if (!isLoopback(host)) io.stderr.write("keyturn: this is plain HTTP on an address that others reach: put TLS before it\n");
+  if (!isLoopback(host))
+    io.stderr.write("keyturn: this is plain HTTP on an address that others reach: put TLS before it\n");
   io.stdout.write(`keyturn api-keys: listening on ${running.url}\n`);
   if (!io.signal.aborted) {
     await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
@@ -53,7 +65,11 @@ export async function serve(options: { readonly db: string; readonly listen?: st
 }
 
 export async function clientAdd(
-  options: AuthorityAddress & { readonly name: string; readonly maxKeys?: number | undefined; readonly scopes?: readonly string[] | undefined },
+  options: AuthorityAddress & {
+    readonly name: string;
+    readonly maxKeys?: number | undefined;
+    readonly scopes?: readonly string[] | undefined;
+  },
   io: Io,
 ): Promise<Answer> {
   const { maxKeys, scopes } = options;
@@ -65,15 +81,23 @@ export async function clientAdd(
 
 /** The one command that prints a value, once. */
 export async function keyAdd(options: AuthorityAddress & { readonly client: string }, io: Io): Promise<Answer> {
-  const { id, client, value, createdAt, scopes } = await call(options, io, (authority) => authority.addKey(options.client));
+  const { id, client, value, createdAt, scopes } = await call(options, io, (authority) =>
+    authority.addKey(options.client),
+  );
   const text = `key ${id} of client ${client}${scopesText(scopes)}; its value, shown this once:\n${value}`;
   return { exit: 0, text, member: { key: { id, client, value, createdAt: iso(createdAt), scopes } } };
 }
 
 export async function keyList(options: AuthorityAddress & { readonly client: string }, io: Io): Promise<Answer> {
   const keys = await call(options, io, (authority) => authority.keys(options.client));
-  const lines = keys.map((key) => [key.id, key.status, iso(key.createdAt), `${key.prefix}…`, key.label].join("  ").trimEnd());
-  return { exit: 0, text: lines.join("\n") || `client ${options.client} has no keys`, member: { keys: keys.map(shown) } };
+  const lines = keys.map((key) =>
+    [key.id, key.status, iso(key.createdAt), `${key.prefix}…`, key.label].join("  ").trimEnd(),
+  );
+  return {
+    exit: 0,
+    text: lines.join("\n") || `client ${options.client} has no keys`,
+    member: { keys: keys.map(shown) },
+  };
 }
 
 export async function keyDisable(options: KeyAddress, io: Io): Promise<Answer> {
@@ -99,7 +123,10 @@ function shown({ createdAt, expiresAt, ...key }: Key) {
 async function call<T>(options: AuthorityAddress, io: Io, ask: (authority: AdminClient) => Promise<T>): Promise<T> {
   const url = options.url ?? io.env[URL_VARIABLE];
   if (url === undefined || url === "") {
-    throw new UserError("usage", "which authority is not said", { exit: 2, hints: [`give --url or set ${URL_VARIABLE}`] });
+    throw new UserError("usage", "which authority is not said", {
+      exit: 2,
+      hints: [`give --url or set ${URL_VARIABLE}`],
+    });
   }
   if (!URL.canParse(url)) throw new UserError("usage", "the authority's address is no URL", { exit: 2 });
   try {
@@ -130,13 +157,19 @@ function startFailure(error: unknown, listen: string): unknown {
   if (error instanceof DatabaseUnusable) return new UserError("api-keys-database", error.message, { exit: 1 });
   const code = (error as NodeJS.ErrnoException).code;
   if (code === undefined || !["EADDRINUSE", "EADDRNOTAVAIL", "EACCES", "ENOTFOUND"].includes(code)) return error;
-  return new UserError("api-keys-listen", `cannot listen on ${listen} (${code})`, { exit: 1, hints: ["give --listen another HOST:PORT"] });
+  return new UserError("api-keys-listen", `cannot listen on ${listen} (${code})`, {
+    exit: 1,
+    hints: ["give --listen another HOST:PORT"],
+  });
 }
 
 function tokenFrom(env: Io["env"]): string {
   const token = env[TOKEN];
   if (token === undefined || token === "") {
-    throw new UserError("credentials-missing", `${TOKEN} is not set`, { exit: 2, hints: [`${TOKEN}=… holds the authority's admin token`] });
+    throw new UserError("credentials-missing", `${TOKEN} is not set`, {
+      exit: 2,
+      hints: [`${TOKEN}=… holds the authority's admin token`],
+    });
   }
   if (!isUsableToken(token)) {
     throw new UserError("credentials-missing", `${TOKEN} holds spaces or signs that no header carries`, { exit: 2 });
@@ -150,7 +183,10 @@ function parseListen(listen: string): { host: string; port: number } {
   const port = Number(parts?.[3]);
   const host = parts?.[1] ?? parts?.[2];
   if (host === undefined || port > 65_535) {
-    throw new UserError("usage", `--listen: ${JSON.stringify(listen)} is no HOST:PORT`, { exit: 2, hints: [`write for example ${DEFAULT_LISTEN}`] });
+    throw new UserError("usage", `--listen: ${JSON.stringify(listen)} is no HOST:PORT`, {
+      exit: 2,
+      hints: [`write for example ${DEFAULT_LISTEN}`],
+    });
   }
   return { host, port };
 }

@@ -75,7 +75,10 @@ describe("keys", () => {
   it("takes an absent key for disabled and for deleted, but not for enabled", async () => {
     await issuer().disable("key_0000000000000000", ctx);
     await issuer().delete("key_0000000000000000", ctx);
-    expect(await failure(issuer().enable("key_0000000000000000", ctx))).toMatchObject({ kind: "not-found", applied: "no" });
+    expect(await failure(issuer().enable("key_0000000000000000", ctx))).toMatchObject({
+      kind: "not-found",
+      applied: "no",
+    });
   });
 
   it("makes a new key for each issue, even with the same label, until the quota", async () => {
@@ -89,7 +92,10 @@ describe("keys", () => {
     expect((await authority.whoami(value.reveal().apiKey as string)).body.scopes).toEqual(["read"]);
     const [key] = await authority.list("bot");
     expect((key?.expiresAt ?? 0) - (key?.createdAt ?? 0)).toBe(3_600_000);
-    expect(await failure(issuer({ scopes: ["admin"] }).issue("v2", null, ctx))).toMatchObject({ kind: "invalid", applied: "no" });
+    expect(await failure(issuer({ scopes: ["admin"] }).issue("v2", null, ctx))).toMatchObject({
+      kind: "invalid",
+      applied: "no",
+    });
   });
 
   it("sends nothing that changes something past the fence, and needs none for looks", async () => {
@@ -102,7 +108,12 @@ describe("keys", () => {
       },
     };
     const bot = issuer();
-    for (const call of [bot.issue("v2", null, late), bot.disable(keyId, late), bot.enable(keyId, late), bot.delete(keyId, late)]) {
+    for (const call of [
+      bot.issue("v2", null, late),
+      bot.disable(keyId, late),
+      bot.enable(keyId, late),
+      bot.delete(keyId, late),
+    ]) {
       expect(await failure(call)).toBe(refusal);
     }
     expect((await bot.list(late)).keys).toMatchObject([{ keyId, state: "enabled" }]);
@@ -141,12 +152,14 @@ describe("verify", () => {
   });
 });
 
-describe("describe", () => {
+describe("what it says of itself", () => {
   it("binds to the authority's own id and the client, not to the address", async () => {
     const { body } = await authority.admin("GET", "authority");
     const expected = { binding: `api-keys:${String(body.authority)}:bot`, findings: [] };
     expect(await issuer().describe(ctx)).toEqual(expected);
-    expect(await issuer({ url: `${authority.url.replace("127.0.0.1", "localhost")}/` }).describe(ctx)).toEqual(expected);
+    expect(await issuer({ url: `${authority.url.replace("127.0.0.1", "localhost")}/` }).describe(ctx)).toEqual(
+      expected,
+    );
   });
 
   it("finds a refused token, an unknown client, too few keys and missing scopes", async () => {
@@ -157,21 +170,34 @@ describe("describe", () => {
     };
     expect(await reasons({ adminToken: "wrong" })).toEqual([["credentials-missing", true]]);
     expect(await reasons({ client: "nobody" })).toEqual([["identity-mismatch", true]]);
-    expect(await reasons({ maxKeys: 3, scopes: ["read", "admin"] })).toEqual([["permission-missing", true], ["permission-missing", true]]);
+    expect(await reasons({ maxKeys: 3, scopes: ["read", "admin"] })).toEqual([
+      ["permission-missing", true],
+      ["permission-missing", true],
+    ]);
     await authority.addClient("single", { maxKeys: 1 });
     expect(await reasons({ client: "single" })).toEqual([["permission-missing", true]]);
     expect(await reasons({ client: "single", maxKeys: 1 })).toEqual([]);
   });
 
   it("throws where nobody answers, or nobody sensible", async () => {
-    expect(await failure(issuer({ url: "http://127.0.0.1:1" }).describe(ctx))).toMatchObject({ kind: "unavailable", applied: "no" });
-    expect(await failure(issuer({ url: await impostor(200, "{}") }).describe(ctx))).toMatchObject({ kind: "unavailable" });
+    expect(await failure(issuer({ url: "http://127.0.0.1:1" }).describe(ctx))).toMatchObject({
+      kind: "unavailable",
+      applied: "no",
+    });
+    expect(await failure(issuer({ url: await impostor(200, "{}") }).describe(ctx))).toMatchObject({
+      kind: "unavailable",
+    });
   });
 });
 
 describe("an address where no authority answers", () => {
   it("is never believed: no absence, no success, no listing", async () => {
-    for (const [status, body] of [[404, "not here"], [404, '{"error":{"code":"unknown-key"}}'], [200, "{}"], [200, "<html>"]] as const) {
+    for (const [status, body] of [
+      [404, "not here"],
+      [404, '{"error":{"code":"unknown-key"}}'],
+      [200, "{}"],
+      [200, "<html>"],
+    ] as const) {
       const bot = issuer({ url: await impostor(status, body) });
       await failure(bot.disable("key_1", ctx));
       await failure(bot.delete("key_1", ctx));
@@ -184,7 +210,11 @@ describe("an address where no authority answers", () => {
 
   it("quotes neither the token nor an answer in its errors", async () => {
     const bot = issuer({ url: await impostor(500, "canary"), adminToken: "canary" });
-    const errors = [await failure(bot.list(ctx)), await failure(bot.issue("v1", null, ctx)), await failure(bot.describe(ctx))];
+    const errors = [
+      await failure(bot.list(ctx)),
+      await failure(bot.issue("v1", null, ctx)),
+      await failure(bot.describe(ctx)),
+    ];
     for (const error of errors) expect(JSON.stringify([error.message, error.detail])).not.toContain("canary");
   });
 });
@@ -234,7 +264,9 @@ describe("usage", () => {
     const { keyId, value } = await bot.issue("v1", null, ctx);
     const apiKey = value.reveal().apiKey as string;
     for (let caller = 0; caller < 502; caller++) {
-      await fetch(`${authority.url}/v1/whoami`, { headers: { "x-api-key": apiKey, "x-keyturn-instance": `c${caller}` } }).then((answer) => answer.text());
+      await fetch(`${authority.url}/v1/whoami`, {
+        headers: { "x-api-key": apiKey, "x-keyturn-instance": `c${caller}` },
+      }).then((answer) => answer.text());
     }
     const usage = await bot.usage?.usageOf([keyId], 0, ctx);
     expect(usage?.get(keyId)).toMatchObject({ status: "unknown" });

@@ -21,7 +21,9 @@ async function listening(server: Server): Promise<string> {
 }
 
 /** A server of bare TCP: what it received, connection by connection, and what it does about it. */
-async function raw(onData: (socket: Socket, text: string) => void = () => {}): Promise<{ url: string; received: string[]; sockets: Socket[] }> {
+async function raw(
+  onData: (socket: Socket, text: string) => void = () => {},
+): Promise<{ url: string; received: string[]; sockets: Socket[] }> {
   const received: string[] = [];
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
@@ -39,7 +41,8 @@ async function raw(onData: (socket: Socket, text: string) => void = () => {}): P
 const serve = (handler: http.RequestListener): Promise<string> => listening(http.createServer(handler));
 
 const ctx = (signal = new AbortController().signal, fence = () => {}) => ({ signal, fence });
-const send = (url: string, more: Partial<HttpRequest> = {}) => request({ method: "POST", url, ctx: ctx(), mutates: true, ...more });
+const send = (url: string, more: Partial<HttpRequest> = {}) =>
+  request({ method: "POST", url, ctx: ctx(), mutates: true, ...more });
 
 async function failure(promise: Promise<unknown>): Promise<ProviderError> {
   const error = await promise.then(
@@ -57,11 +60,17 @@ describe("request", () => {
       incoming.on("data", (chunk) => (body += chunk));
       incoming.on("end", () => {
         const { method, url, headers } = incoming;
-        response.writeHead(201, { "x-seen": "yes" }).end(JSON.stringify([method, url, headers["x-mine"], headers["content-length"], body]));
+        response
+          .writeHead(201, { "x-seen": "yes" })
+          .end(JSON.stringify([method, url, headers["x-mine"], headers["content-length"], body]));
       });
     });
     const answer = await send(`${url}/a%20b?c=d`, { method: "PUT", headers: { "x-mine": "1" }, body: "hällo" });
-    expect([answer.status, answer.headers["x-seen"], answer.json()]).toEqual([201, "yes", ["PUT", "/a%20b?c=d", "1", "6", "hällo"]]);
+    expect([answer.status, answer.headers["x-seen"], answer.json()]).toEqual([
+      201,
+      "yes",
+      ["PUT", "/a%20b?c=d", "1", "6", "hällo"],
+    ]);
   });
 
   it("uses a connection of its own for each call, and none twice unless an agent keeps them", async () => {
@@ -189,15 +198,22 @@ describe("a lost answer", () => {
   it("junk: no HTTP, no JSON, too much", async () => {
     const junk = await raw((socket) => socket.end("220 smtp.example ESMTP\r\n"));
     expect(await failure(send(junk.url))).toMatchObject({ kind: "unavailable", applied: "maybe" });
-    const url = await serve((incoming, response) => response.end(incoming.url === "/much" ? "x".repeat(1024 * 1024 + 1) : "<html>"));
+    const url = await serve((incoming, response) =>
+      response.end(incoming.url === "/much" ? "x".repeat(1024 * 1024 + 1) : "<html>"),
+    );
     const answer = await send(url);
     expect(() => answer.json()).toThrow(ProviderError);
-    expect(await failure(send(url).then((answer) => answer.json()))).toMatchObject({ kind: "unavailable", applied: "maybe" });
+    expect(await failure(send(url).then((answer) => answer.json()))).toMatchObject({
+      kind: "unavailable",
+      applied: "maybe",
+    });
     expect(await failure(send(`${url}/much`))).toMatchObject({ kind: "unavailable", applied: "maybe" });
   });
 
   it("an unwanted upgrade ends the call", async () => {
-    const { url } = await raw((socket) => socket.end("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"));
+    const { url } = await raw((socket) =>
+      socket.end("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
+    );
     expect(await failure(send(url, { timeout: 5_000 }))).toMatchObject({ kind: "unavailable", applied: "maybe" });
   });
 });
@@ -212,8 +228,13 @@ describe("errors", () => {
       await failure(send("canary")),
       await failure(send("ftp://canary@canary/canary")),
     ];
-    for (const error of failures) expect(JSON.stringify([error.message, error.detail]).replace("ftp://canary", "")).not.toContain("canary");
-    expect(failures.map((error) => [error.kind, error.applied]).slice(1)).toEqual([["invalid", "no"], ["invalid", "no"], ["invalid", "no"]]);
+    for (const error of failures)
+      expect(JSON.stringify([error.message, error.detail]).replace("ftp://canary", "")).not.toContain("canary");
+    expect(failures.map((error) => [error.kind, error.applied]).slice(1)).toEqual([
+      ["invalid", "no"],
+      ["invalid", "no"],
+      ["invalid", "no"],
+    ]);
   });
 
   it("maps each status", () => {
@@ -264,9 +285,14 @@ function selfSigned(): { key: string; cert: string } {
   const address = der(0x04, sequence(der(0x87, [127, 0, 0, 1])));
   const extensions = der(0xa3, sequence(sequence(der(0x06, [0x55, 0x1d, 0x11]), address)));
   const content = sequence(
-    der(0xa0, der(0x02, [2])), der(0x02, [1]), ecdsaWithSha256, name,
-    sequence(time("250101000000Z"), time("491231000000Z")), name,
-    publicKey.export({ type: "spki", format: "der" }), extensions,
+    der(0xa0, der(0x02, [2])),
+    der(0x02, [1]),
+    ecdsaWithSha256,
+    name,
+    sequence(time("250101000000Z"), time("491231000000Z")),
+    name,
+    publicKey.export({ type: "spki", format: "der" }),
+    extensions,
   );
   const signature = createSign("sha256").update(content).sign(privateKey);
   const cert = sequence(content, ecdsaWithSha256, der(0x03, [0], signature));

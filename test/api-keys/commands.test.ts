@@ -56,7 +56,9 @@ describe("api-keys", () => {
     expect(first.printed.out).toMatch(/^keyturn api-keys: listening on http:\/\/127\.0\.0\.1:\d+\n$/);
     const terminal = io({ ...TOKEN, KEYTURN_API_KEYS_URL: first.url });
     const { member } = await clientAdd({ name: "bot", maxKeys: 3, scopes: ["read"] }, terminal);
-    expect(member).toEqual({ client: { name: "bot", maxKeys: 3, scopes: ["read"], createdAt: expect.stringMatching(/^20.*Z$/) } });
+    expect(member).toEqual({
+      client: { name: "bot", maxKeys: 3, scopes: ["read"], createdAt: expect.stringMatching(/^20.*Z$/) },
+    });
     const added = await keyAdd({ client: "bot" }, terminal);
     const key = added.member.key as { id: string; value: string };
     expect(key).toEqual({
@@ -74,7 +76,8 @@ describe("api-keys", () => {
     const listed = await keyList({ client: "bot", url }, io());
     expect(listed.text).toMatch(new RegExp(`^${key.id} {2}enabled `));
     expect(JSON.stringify(listed)).not.toContain(key.value);
-    const status = async (done: Promise<{ member: Readonly<Record<string, unknown>> }>) => ((await done).member.key as { status: string }).status;
+    const status = async (done: Promise<{ member: Readonly<Record<string, unknown>> }>) =>
+      ((await done).member.key as { status: string }).status;
     expect(await status(keyDisable({ client: "bot", key: key.id, url }, io()))).toBe("disabled");
     expect(await status(keyEnable({ client: "bot", key: key.id, url }, io()))).toBe("enabled");
     expect(await status(keyDelete({ client: "bot", key: key.id, url }, io()))).toBe("deleted");
@@ -97,17 +100,29 @@ describe("api-keys", () => {
     expect(await judged(keyDelete({ client: "bot", key: "key_0", url }, io()))).toEqual(["api-keys-unknown-key", 1]);
     expect(await judged(clientAdd({ name: "bot", url }, io()))).toEqual(["api-keys-exists", 1]);
     expect(await judged(clientAdd({ name: "../x", url }, io()))).toEqual(["api-keys-invalid", 2]);
-    expect(await judged(keyList(options, io({ KEYTURN_API_KEYS_ADMIN_TOKEN: "wrong" })))).toEqual(["api-keys-unauthenticated", 1]);
+    expect(await judged(keyList(options, io({ KEYTURN_API_KEYS_ADMIN_TOKEN: "wrong" })))).toEqual([
+      "api-keys-unauthenticated",
+      1,
+    ]);
     expect(await judged(keyList(options, io({})))).toEqual(["credentials-missing", 2]);
     expect(await judged(keyList({ client: "bot" }, io()))).toEqual(["usage", 2]);
-    expect(await judged(keyList({ client: "bot", url: "http://127.0.0.1:1" }, io()))).toEqual(["api-keys-unreachable", 1]);
+    expect(await judged(keyList({ client: "bot", url: "http://127.0.0.1:1" }, io()))).toEqual([
+      "api-keys-unreachable",
+      1,
+    ]);
     await stop();
   });
 
   it("refuses to start without a token, with a bad address, on a taken port, on a file that is no database", async () => {
     const db = join(folder, "c.db");
-    expect(await failure(serve({ db }, io({})))).toMatchObject({ code: "credentials-missing", exit: 2, message: expect.stringContaining("KEYTURN_API_KEYS_ADMIN_TOKEN") });
-    expect(await failure(serve({ db }, io({ KEYTURN_API_KEYS_ADMIN_TOKEN: "two words" })))).toMatchObject({ code: "credentials-missing" });
+    expect(await failure(serve({ db }, io({})))).toMatchObject({
+      code: "credentials-missing",
+      exit: 2,
+      message: expect.stringContaining("KEYTURN_API_KEYS_ADMIN_TOKEN"),
+    });
+    expect(await failure(serve({ db }, io({ KEYTURN_API_KEYS_ADMIN_TOKEN: "two words" })))).toMatchObject({
+      code: "credentials-missing",
+    });
     expect(await failure(serve({ db, listen: "8787" }, io()))).toMatchObject({ code: "usage", exit: 2 });
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
@@ -117,7 +132,10 @@ describe("api-keys", () => {
     const junk = join(folder, "junk.db");
     await writeFile(junk, "this is a text and no database\n".repeat(200));
     for (const file of [junk, join(folder, "no", "x.db")]) {
-      expect(await failure(serve({ db: file, listen: "127.0.0.1:0" }, io()))).toMatchObject({ code: "api-keys-database", message: expect.stringContaining(file) });
+      expect(await failure(serve({ db: file, listen: "127.0.0.1:0" }, io()))).toMatchObject({
+        code: "api-keys-database",
+        message: expect.stringContaining(file),
+      });
     }
     expect(await readFile(junk, "utf8")).toContain("this is a text");
   });

@@ -71,7 +71,9 @@ describe("usage", () => {
     await authority.whoami(value, "bot-1");
     const { status, events } = await only();
     expect(status).toBe("deleted");
-    expect(events.map(({ instance, outcome, reason, count, longestGap }) => [instance, outcome, reason, count, longestGap])).toEqual([
+    expect(
+      events.map(({ instance, outcome, reason, count, longestGap }) => [instance, outcome, reason, count, longestGap]),
+    ).toEqual([
       ["bot-1", "ok", null, 1, null],
       ["bot-2", "ok", null, 1, null],
       ["", "ok", null, 1, null],
@@ -114,7 +116,11 @@ describe("after a crash", () => {
     const crashed = join(tmpdir(), `keyturn-crashed-${id}`);
     await cp(authority.folder, crashed, { recursive: true });
     now = START + 60_000;
-    const again = await startAuthority({ db: join(crashed, "authority.db"), adminToken: authority.adminToken, now: () => now });
+    const again = await startAuthority({
+      db: join(crashed, "authority.db"),
+      adminToken: authority.adminToken,
+      now: () => now,
+    });
     try {
       const headers = { authorization: `Bearer ${authority.adminToken}` };
       const answer = await fetch(`${again.url}/v1/admin/clients/bot/usage`, { headers });

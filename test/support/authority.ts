@@ -1,7 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startAuthority, type Client, type Key, type RunningAuthority, type UsageEvent } from "../../src/api-keys/index.ts";
+import {
+  startAuthority,
+  type Client,
+  type Key,
+  type RunningAuthority,
+  type UsageEvent,
+} from "../../src/api-keys/index.ts";
 
 export interface KeyUsageAnswer {
   readonly keyId: string;
@@ -26,14 +32,21 @@ export interface TestAuthority {
   readonly folder: string;
   readonly db: string;
   addClient(name: string, options?: { maxKeys?: number; scopes?: string[] }): Promise<Client>;
-  addKey(client: string, options?: { label?: string; scopes?: string[]; expiresIn?: number }): Promise<Key & { value: string }>;
+  addKey(
+    client: string,
+    options?: { label?: string; scopes?: string[]; expiresIn?: number },
+  ): Promise<Key & { value: string }>;
   list(client: string): Promise<Key[]>;
   disable(client: string, key: string): Promise<void>;
   enable(client: string, key: string): Promise<void>;
   delete(client: string, key: string): Promise<void>;
   usage(client: string, since?: number): Promise<KeyUsageAnswer[]>;
   /** One use of a key, as a consumer would: status and body. */
-  whoami(value: string, instance?: string, version?: string): Promise<{ status: number; body: Record<string, unknown> }>;
+  whoami(
+    value: string,
+    instance?: string,
+    version?: string,
+  ): Promise<{ status: number; body: Record<string, unknown> }>;
   /** Any admin call: path after `/v1/admin/`. */
   admin(method: string, path: string, body?: unknown, token?: string): Promise<Answer>;
   /** Stops and starts again on the same database, on the same port. */

@@ -41,7 +41,9 @@ const shownKey = z.object({
 const listing = stamp.extend({ keys: z.array(shownKey) });
 const issued = stamp.extend({ key: shownKey.extend({ value: z.string().min(1) }) });
 const identified = stamp.extend({ keyId: z.string().nullable() });
-const shownClient = stamp.extend({ client: z.object({ name: z.string(), maxKeys: z.number(), scopes: z.array(z.string()) }) });
+const shownClient = stamp.extend({
+  client: z.object({ name: z.string(), maxKeys: z.number(), scopes: z.array(z.string()) }),
+});
 const usageAnswer = stamp.extend({
   usage: z.array(
     z.object({
@@ -68,8 +70,16 @@ const rejected = z.object({ error: z.enum(["unknown", "disabled", "expired", "ma
 
 /** What the authority's own words for a refusal mean, where the status alone says less. */
 const REFUSALS: Readonly<Record<string, { kind: ProviderErrorKind; why: string; hint: string }>> = {
-  quota: { kind: "quota", why: "the client has as many keys as it may", hint: "keyturn api-keys key list --client NAME" },
-  scope: { kind: "invalid", why: "the client does not have all of the scopes", hint: "take them out of `scopes:` of the issuer" },
+  quota: {
+    kind: "quota",
+    why: "the client has as many keys as it may",
+    hint: "keyturn api-keys key list --client NAME",
+  },
+  scope: {
+    kind: "invalid",
+    why: "the client does not have all of the scopes",
+    hint: "take them out of `scopes:` of the issuer",
+  },
 };
 
 /** keyturn's own API-key authority: `keyturn api-keys serve`. */
@@ -117,7 +127,11 @@ class ApiKeys implements Issuer {
       return finding("credentials-missing", `${originOf(this.#base)} refuses the admin token`, hint);
     }
     if (refused.error.code === "unknown-client") {
-      return finding("identity-mismatch", `the authority knows no client ${client}`, `keyturn api-keys client add ${client}`);
+      return finding(
+        "identity-mismatch",
+        `the authority knows no client ${client}`,
+        `keyturn api-keys client add ${client}`,
+      );
     }
     throw failureOf(answer, "asking for the client", false);
   }
@@ -147,7 +161,8 @@ class ApiKeys implements Issuer {
     }
     if (answer.status !== 200) throw failureOf(answer, "verifying a key", false);
     const { client } = read(accepted, answer, "verifying a key", false);
-    if (client !== this.options.client) throw new ProviderError("invalid", "no", "verifying a key: it is another client's");
+    if (client !== this.options.client)
+      throw new ProviderError("invalid", "no", "verifying a key: it is another client's");
     return "accepted";
   }
 
@@ -193,7 +208,12 @@ class ApiKeys implements Issuer {
     const findings: Finding[] = [];
     if (client.maxKeys < this.options.maxKeys) {
       const message = `the client may have ${client.maxKeys} key(s) at a time, the policy counts on ${this.options.maxKeys}`;
-      findings.push({ reason: "permission-missing", blocks: true, message, hint: `write \`maxKeys: ${client.maxKeys}\`` });
+      findings.push({
+        reason: "permission-missing",
+        blocks: true,
+        message,
+        hint: `write \`maxKeys: ${client.maxKeys}\``,
+      });
     }
     const missing = (this.options.scopes ?? []).filter((scope) => !client.scopes.includes(scope));
     if (missing.length > 0) {
@@ -238,7 +258,14 @@ class ApiKeys implements Issuer {
   }
 }
 
-function toEvent({ instance, outcome, first, last, count, longestGap }: z.output<typeof usageAnswer>["usage"][number]["events"][number]): UsageEvent {
+function toEvent({
+  instance,
+  outcome,
+  first,
+  last,
+  count,
+  longestGap,
+}: z.output<typeof usageAnswer>["usage"][number]["events"][number]): UsageEvent {
   const gap: { longestGap?: Duration } = longestGap === null ? {} : { longestGap };
   return { who: instance, outcome, first, last, count, own: instance === OWN_INSTANCE, ...gap };
 }
@@ -267,6 +294,7 @@ function codeOf(answer: HttpAnswer): string | null {
 
 function refusalOf(answer: HttpAnswer, what: string, mutates: boolean): ProviderError {
   const known = REFUSALS[codeOf(answer) ?? ""];
-  if (known && answer.status < 500) return new ProviderError(known.kind, "no", `${what}: ${known.why}`, { hint: known.hint });
+  if (known && answer.status < 500)
+    return new ProviderError(known.kind, "no", `${what}: ${known.why}`, { hint: known.hint });
   return failureOf(answer, what, mutates);
 }
