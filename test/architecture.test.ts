@@ -36,8 +36,8 @@ const LAYERS: readonly { readonly of: Place; readonly may: readonly string[]; re
 
 /** Words that only some files may use. */
 const WORDS: readonly { readonly word: RegExp; readonly name: string; readonly in: readonly string[] }[] = [
-  { word: /\bprocess\.exit\(/, name: "process.exit", in: [CLI] },
-  { word: /\bprocess\.env\b/, name: "process.env", in: [CLI] },
+  { word: /(?<![.\w])process\.exit\(/, name: "process.exit", in: [CLI] },
+  { word: /(?<![.\w])process\.env\b/, name: "process.env", in: [CLI] },
   { word: /\.reveal\(/, name: ".reveal()", in: ["src/adapters/", "src/client/", "src/engine/hooks.ts"] },
 ];
 
