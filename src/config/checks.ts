@@ -71,9 +71,12 @@ function clashes(secrets: readonly SecretDraft[]): Issue[] {
   const issues: Issue[] = [];
   for (const { deliveries } of secrets) {
     for (const { object, writes, policy: delivery } of deliveries) {
-      const other = writes.map((field) => writers.get(`${object} ${field}`)).find((path) => path !== undefined);
+      let other: Path | undefined;
+      for (const field of writes) {
+        other ??= writers.get(`${object} ${field}`);
+        writers.set(`${object} ${field}`, delivery.deliveryAt);
+      }
       if (other) issues.push(valueIssue(delivery.deliveryAt, `writes the same field of the same object as ${formatPath(other)}`));
-      for (const field of writes) writers.set(`${object} ${field}`, delivery.deliveryAt);
     }
   }
   return issues;

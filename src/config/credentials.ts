@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { valueIssue, type Issue } from "./issues.ts";
-import { isRecord, own, type Path } from "./path.ts";
+import { own, type Path } from "./path.ts";
 import { hasReference, malformedReference } from "./references.ts";
 
 const HINT = "write ${env:NAME} or ${file:PATH} in its place; what stood in the file is to be rotated";
@@ -20,16 +20,17 @@ export function clearCredentials(settings: Readonly<Record<string, unknown>>, sc
 }
 
 /** What is wrong with strings whatever they are for. */
-export function stringIssues(value: unknown, at: Path): Issue[] {
+export function stringIssues(value: unknown, at: Path, issues: Issue[] = []): Issue[] {
   if (typeof value === "string") {
     const broken = malformedReference(value);
-    if (broken !== null) return [valueIssue(at, broken)];
+    if (broken !== null) issues.push(valueIssue(at, broken));
     // A reference may be the password, or be left out of what remains.
-    const clear = PASSWORD_IN_URL.test(value.replace(/\$\{[^}]*\}/g, ""));
-    return clear ? [valueIssue(at, "a password stands in this URL in clear", HINT)] : [];
+    else if (value.includes("://") && PASSWORD_IN_URL.test(value.replace(/\$\{[^}]*\}/g, ""))) issues.push(valueIssue(at, "a password stands in this URL in clear", HINT));
+  } else if (typeof value === "object" && value !== null) {
+    const isList = Array.isArray(value);
+    for (const [key, item] of Object.entries(value)) stringIssues(item, [...at, isList ? Number(key) : key], issues);
   }
-  if (Array.isArray(value)) return value.flatMap((item, index) => stringIssues(item, [...at, index]));
-  return isRecord(value) ? Object.entries(value).flatMap(([key, item]) => stringIssues(item, [...at, key])) : [];
+  return issues;
 }
 
 const ANY = Symbol("any key");

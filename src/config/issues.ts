@@ -14,7 +14,7 @@ export interface Issue {
 }
 
 /** An issue and where it stands: `rotation.config.yaml:12:5`; only the file where nothing more is known. */
-export interface PlacedIssue extends Issue {
+export interface PlacedIssue extends Omit<Issue, "path" | "mark"> {
   readonly at: string;
 }
 

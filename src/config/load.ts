@@ -3,7 +3,6 @@ import { registry as allAdapters, type Registry } from "../adapters/registry.ts"
 import { crossCheck } from "./checks.ts";
 import { matchFiles } from "./include.ts";
 import { PolicyError, valueIssue, type Issue, type PlacedIssue } from "./issues.ts";
-import { placeIssues } from "./locate.ts";
 import type { NotifierPolicy, Policy, SecretPolicy, StorePolicy } from "./model.ts";
 import { isRecord, NAME, own, type Path } from "./path.ts";
 import { adapterOf, asMap, checkSettings, ownKeys, resolveNow, strictly, type Gathered } from "./parts.ts";
@@ -40,7 +39,7 @@ const SECTIONS = ["stores", "notifiers", "secrets"] as const;
  *   every issue, sorted by place (the first twenty), or `credentials-missing`. Exit 2, and no value is quoted.
  */
 export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
-  const main = await readPolicy(options.cwd, options.file);
+  const main = readPolicy(options.cwd, options.file);
   const folder = dirname(main.file);
   const gathered: Gathered = { registry: options.registry ?? allAdapters, env: options.env, folder, issues: [], warnings: [] };
   const { raw, sourceOf } = await withIncludes(options.cwd, main, gathered);
@@ -85,6 +84,11 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
   return { policy, warnings };
 }
 
+/** The parser that knows places is loaded only when something is to be placed. */
+async function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => Source): Promise<PlacedIssue[]> {
+  return (await import("./locate.ts")).placeIssues(issues, sourceOf);
+}
+
 type Raw = Record<string, unknown>;
 
 /** The policy with the sections of its included files, and which file each of their entries came from. */
@@ -98,7 +102,7 @@ async function withIncludes(cwd: string, main: Source, gathered: Gathered): Prom
   const files = new Set(patterns.flatMap((pattern) => matchFiles(gathered.folder, pattern)));
   files.delete(main.file);
   for (const file of files) {
-    const included = await readIncluded(cwd, file);
+    const included = readIncluded(cwd, file);
     const { issues } = check(includedFileSchema, included.data, []);
     if (issues.length > 0) {
       throw new PolicyError(await placeIssues(issues.map((issue) => ({ ...issue, hint: "an included file holds secrets, stores and notifiers only" })), () => included));

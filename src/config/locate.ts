@@ -1,16 +1,14 @@
-import type { Document, Node, Pair } from "yaml";
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type Pair } from "yaml";
 import type { Issue, PlacedIssue } from "./issues.ts";
 import type { Path } from "./path.ts";
 import type { Source } from "./source.ts";
 
 /**
  * Finds where issues stand in their files, sorted by place. Slow (it parses the files again, by a parser that
- * keeps positions), so only for policies that failed.
+ * keeps positions), so imported only for policies that failed.
  */
-export async function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => Source): Promise<PlacedIssue[]> {
-  const { isAlias, isMap, isSeq, isScalar, LineCounter, parseDocument } = await import("yaml");
-
-  const parsed = new Map<Source, { document: Document; lines: InstanceType<typeof LineCounter> }>();
+export function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => Source): PlacedIssue[] {
+  const parsed = new Map<Source, { document: Document; lines: LineCounter }>();
   const parse = (source: Source) => {
     let found = parsed.get(source);
     if (!found) {
@@ -21,27 +19,6 @@ export async function placeIssues(issues: readonly Issue[], sourceOf: (path: Pat
     return found;
   };
 
-  const offsetOf = (document: Document, path: Path, mark: Issue["mark"]): number => {
-    let node = document.contents as Node | null;
-    let offset = 0;
-    for (const step of path) {
-      const target = isAlias(node) ? node.resolve(document) : node;
-      if (isMap(target)) {
-        const pair = target.items.find((item: Pair) => isScalar(item.key) && String(item.key.value) === String(step));
-        if (!pair) break;
-        const key = startOf(pair.key as Node);
-        node = pair.value as Node | null;
-        offset = mark === "key" ? key : startOf(node) || key;
-      } else if (isSeq(target)) {
-        const item = target.items[Number(step)] as Node | undefined;
-        if (!item) break;
-        node = item;
-        offset = startOf(node);
-      } else break;
-    }
-    return offset;
-  };
-
   const placed = issues.map((issue) => {
     const source = sourceOf(issue.path);
     const { document, lines } = parse(source);
@@ -49,7 +26,29 @@ export async function placeIssues(issues: readonly Issue[], sourceOf: (path: Pat
     return { issue, source, line: Math.max(1, line), col: Math.max(1, col) };
   });
   placed.sort((a, b) => compare(a.source.shown, b.source.shown) || a.line - b.line || a.col - b.col);
-  return placed.map(({ issue, source, line, col }) => ({ ...issue, at: `${source.shown}:${line}:${col}` }));
+  // Without the path: its keys may be values gone astray.
+  return placed.map(({ issue: { path: _, mark: __, ...issue }, source, line, col }) => ({ ...issue, at: `${source.shown}:${line}:${col}` }));
+}
+
+function offsetOf(document: Document, path: Path, mark: Issue["mark"]): number {
+  let node = document.contents as Node | null;
+  let offset = 0;
+  for (const step of path) {
+    const target = isAlias(node) ? node.resolve(document) : node;
+    if (isMap(target)) {
+      const pair = target.items.find((item: Pair) => isScalar(item.key) && String(item.key.value) === String(step));
+      if (!pair) break;
+      const key = startOf(pair.key as Node);
+      node = pair.value as Node | null;
+      offset = mark === "key" ? key : startOf(node) || key;
+    } else if (isSeq(target)) {
+      const item = target.items[Number(step)] as Node | undefined;
+      if (!item) break;
+      node = item;
+      offset = startOf(node);
+    } else break;
+  }
+  return offset;
 }
 
 function startOf(node: Node | null): number {

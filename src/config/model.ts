@@ -15,7 +15,7 @@ export interface Part {
 }
 
 /** Overrides of an adapter's own delays. */
-export type Timing = Readonly<Partial<Record<"listSettle" | "propagation" | "settle" | "timeGranularity", Duration>>>;
+export type Timing = { readonly [K in "listSettle" | "propagation" | "settle" | "timeGranularity"]?: Duration | undefined };
 
 export interface IssuerPolicy extends Part {
   readonly timing: Timing | null;

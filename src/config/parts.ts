@@ -88,6 +88,7 @@ export function checkSettings<S extends z.ZodObject>(
 ): z.output<S> | null {
   const checked: Checked<z.output<S>> = check(strictly(schema), settings, at, { otherKeys, references: "kept" });
   const clear = clearCredentials(settings, schema, at);
+  if (clear.length === 0 && checked.issues.length === 0) return checked.data;
   // One message a place: "in clear" says more than "too short".
   const told = new Set(clear.map((issue) => formatPath(issue.path)));
   gathered.issues.push(...clear, ...checked.issues.filter((issue) => !told.has(formatPath(issue.path))));
@@ -110,7 +111,7 @@ export function asMap(value: unknown, at: Path, gathered: Gathered): Record<stri
 }
 
 /** Warns where a delay is set lower than the provider is known for. */
-export function warnTiming(timing: Timing | Record<string, number | null> | null, published: PublishedDelays | undefined, at: Path, gathered: Gathered): void {
+export function warnTiming(timing: Timing | Readonly<Record<string, number | null>> | null, published: PublishedDelays | undefined, at: Path, gathered: Gathered): void {
   for (const [key, value] of Object.entries(timing ?? {})) {
     const least = published && own(published, key);
     if (typeof value === "number" && typeof least === "number" && value < least) {

@@ -10,14 +10,12 @@ const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** Whether a string holds `${env:NAME}` or `${file:PATH}`. */
 export function hasReference(value: unknown): boolean {
-  return typeof value === "string" && value.search(REFERENCE) >= 0;
+  return typeof value === "string" && value.includes("${") && value.search(REFERENCE) >= 0;
 }
 
 /** Whether a reference stands anywhere inside. */
 export function holdsReference(value: unknown): boolean {
-  if (Array.isArray(value)) return value.some(holdsReference);
-  if (isRecord(value)) return Object.values(value).some(holdsReference);
-  return hasReference(value);
+  return typeof value === "object" && value !== null ? Object.values(value).some(holdsReference) : hasReference(value);
 }
 
 /** What is wrong with the references of one string by their looks alone; null: nothing. */

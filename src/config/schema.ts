@@ -138,7 +138,7 @@ export const secretSchema = z.strictObject({
   ...rules,
 });
 
-const named = (inner: z.ZodType) => z.record(z.string(), inner);
+const named = (inner: z.ZodType) => z.record(z.string(), inner).meta({ named: true });
 const shared = {
   stores: named(part("store")).optional(),
   notifiers: named(part("notifier")).optional(),

@@ -1,4 +1,8 @@
+import { readFileSync } from "node:fs";
 import { basename, relative, resolve } from "node:path";
+// Not cosmiconfig's public function: that one first obeys a config of its own in the current folder, which may be code.
+import { ExplorerSync } from "cosmiconfig/dist/ExplorerSync.js";
+import { CORE_SCHEMA, load, YAMLException } from "js-yaml";
 import { UserError } from "../core/errors.ts";
 import { isRecord, own, type Path } from "./path.ts";
 
@@ -21,10 +25,7 @@ const PLACES = ["rotation.config.yaml", "rotation.config.yml", "rotation.config.
  * nothing that is found is run.
  * @throws UserError `policy-not-found`, `policy-unreadable`, `policy-syntax`, exit 2.
  */
-export async function readPolicy(cwd: string, file?: string): Promise<Source> {
-  // Not cosmiconfig's public function: that one first obeys a config of its own in the current folder, which may be code.
-  const { ExplorerSync } = await import("cosmiconfig/dist/ExplorerSync.js");
-  const parse = await parser();
+export function readPolicy(cwd: string, file?: string): Source {
   const loader = (path: string, text: string) => {
     const source = toSource(cwd, path, text, parse(shownFile(cwd, path), text));
     // Behind a wrapper, a `$import` of the policy is none to cosmiconfig: it is an unknown key.
@@ -55,9 +56,7 @@ export async function readPolicy(cwd: string, file?: string): Promise<Source> {
 }
 
 /** Reads one included file. @throws UserError as {@link readPolicy}. */
-export async function readIncluded(cwd: string, file: string): Promise<Source> {
-  const { readFileSync } = await import("node:fs");
-  const parse = await parser();
+export function readIncluded(cwd: string, file: string): Source {
   const shown = shownFile(cwd, file);
   const text = attempt(shown, () => readFileSync(file, "utf8"));
   const data = parse(shown, text);
@@ -95,20 +94,17 @@ function attempt<T>(shown: string, read: () => T): T {
 }
 
 /** JSON goes through the same parser: YAML contains it, and this one refuses a key that stands twice. */
-async function parser(): Promise<(shown: string, text: string) => unknown> {
-  const { CORE_SCHEMA, load, YAMLException } = await import("js-yaml");
-  return (shown, text) => {
-    try {
-      const data = load(text, { schema: CORE_SCHEMA });
-      if (!isBounded(data)) throw new UserError("policy-syntax", `${shown}: its aliases (*…) unfold without end`, { exit: 2, at: shown });
-      return data;
-    } catch (error) {
-      if (error instanceof UserError) throw error;
-      const mark = error instanceof YAMLException ? error.mark : undefined;
-      const at = mark ? `${shown}:${mark.line + 1}:${mark.column + 1}` : shown;
-      throw new UserError("policy-syntax", `${at}: ${syntaxProblem(error)}`, { exit: 2, at });
-    }
-  };
+function parse(shown: string, text: string): unknown {
+  let data: unknown;
+  try {
+    data = load(text, { schema: CORE_SCHEMA });
+  } catch (error) {
+    const mark = error instanceof YAMLException ? error.mark : undefined;
+    const at = mark ? `${shown}:${mark.line + 1}:${mark.column + 1}` : shown;
+    throw new UserError("policy-syntax", `${at}: ${syntaxProblem(error)}`, { exit: 2, at });
+  }
+  if (!isBounded(data)) throw new UserError("policy-syntax", `${shown}: its aliases (*…) unfold without end`, { exit: 2, at: shown });
+  return data;
 }
 
 /** In our own words: the parser's quote the line, and with it perhaps a credential. */

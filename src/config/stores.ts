@@ -1,3 +1,4 @@
+import { normalize } from "node:path";
 import type { StoreAdapter } from "../ports/adapter.ts";
 import { missingIssue, valueIssue } from "./issues.ts";
 import type { DeliveryPolicy, StorePolicy } from "./model.ts";
@@ -73,7 +74,7 @@ export async function buildDelivery(
       timing: mine.timing || store.policy.timing ? { ...store.policy.timing, ...mine.timing } : null,
       authority: false,
     },
-    object: JSON.stringify([store.policy.type, store.settings, name]),
+    object: JSON.stringify([store.policy.type, store.settings, name], (_, value) => (typeof value === "string" && value.startsWith("./") ? normalize(value) : value)),
     writes: Object.keys(target.fields),
   };
 }
@@ -128,10 +129,13 @@ export async function implicitLocal(at: Path, secret: string, issuerFields: read
 }
 
 function pick(map: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(map).filter(([key]) => keys.includes(key)));
+  const picked: Record<string, unknown> = {};
+  for (const key of keys) if (Object.hasOwn(map, key)) picked[key] = map[key];
+  return picked;
 }
 
 function omit(map: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(map).filter(([key]) => !keys.includes(key)));
+  const rest: Record<string, unknown> = { ...map };
+  for (const key of keys) delete rest[key];
+  return rest;
 }
-

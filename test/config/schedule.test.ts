@@ -1,0 +1,64 @@
+import { describe, expect, test } from "vitest";
+import { nextDue } from "../../src/config/schedule.ts";
+import { opensAt, parseWindow, type Window } from "../../src/config/window.ts";
+
+const at = (text: string) => Date.parse(text);
+const show = (instant: number) => new Date(instant).toISOString().slice(0, 16);
+
+function window(text: string): Window {
+  const parsed = parseWindow(text);
+  if (typeof parsed === "string") throw new Error(parsed);
+  return parsed;
+}
+const opens = (text: string, from: string) => show(opensAt(window(text), at(from)));
+
+describe("windows", () => {
+  test.each([
+    ["open now", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-01-07T10:00Z", "2026-01-07T10:00"],
+    ["later today", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-01-07T05:00Z", "2026-01-07T08:00"],
+    ["its end is not in it", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-01-07T15:00Z", "2026-01-08T08:00"],
+    ["over the week-end", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-01-09T15:00Z", "2026-01-12T08:00"],
+    ["summer time", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-07-08T05:00Z", "2026-07-08T07:00"],
+    ["over the change to summer time", "Mon 09:00-10:00 Europe/Berlin", "2026-03-28T12:00Z", "2026-03-30T07:00"],
+    ["an hour that is skipped comes as much later", "02:15-02:45 Europe/Berlin", "2026-03-29T00:30Z", "2026-03-29T01:15"],
+    ["an hour that comes twice opens at the first", "02:15-02:45 Europe/Berlin", "2026-10-24T23:00Z", "2026-10-25T00:15"],
+    ["overnight, before midnight", "Fri 22:00-04:00", "2026-01-09T23:00Z", "2026-01-09T23:00"],
+    ["overnight, after midnight", "Fri 22:00-04:00", "2026-01-10T03:59Z", "2026-01-10T03:59"],
+    ["overnight, over", "Fri 22:00-04:00", "2026-01-10T04:00Z", "2026-01-16T22:00"],
+    ["several ranges", "09:00-10:00,14:00-15:00", "2026-01-07T11:00Z", "2026-01-07T14:00"],
+    ["days in a list, over the end of the week", "Tue,Sat-Mon 00:00-24:00", "2026-01-07T11:00Z", "2026-01-10T00:00"],
+    ["once a week, just missed", "Wed 09:00-10:00", "2026-01-07T10:00Z", "2026-01-14T09:00"],
+    ["half-hour zones", "09:00-10:00 Asia/Kolkata", "2026-01-07T00:00Z", "2026-01-07T03:30"],
+    ["a day that is shorter by an hour", "00:00-24:00 Europe/Berlin", "2026-03-29T21:59Z", "2026-03-29T21:59"],
+  ])("%s", (_, text, from, expected) => expect(opens(text, from)).toBe(expected));
+
+  test.each(["", "Mon", "Mon-Foo 09:00-10:00", "9-10", "09:60-10:00", "25:00-26:00", "09:00-09:00", "09:00-10:00 Nowhere", "09:00-10:00 UTC UTC", "09:00-10:00,"])("%j is none", (text) => {
+    expect(parseWindow(text)).toBeTypeOf("string");
+  });
+});
+
+describe("next due", () => {
+  const schedule = { every: null, cron: null, zone: "UTC", window: null };
+
+  test("by age", async () => {
+    const daily = { ...schedule, every: 86_400_000 };
+    expect(await nextDue(daily, 1000, 5000)).toEqual({ dueAt: 86_401_000, window: { open: true, opensAt: 86_401_000 } });
+    expect(await nextDue(daily, null, 5000)).toEqual({ dueAt: 5000, window: { open: true, opensAt: 5000 } });
+    expect((await nextDue(daily, 1000, 99_999_999)).window.opensAt).toBe(99_999_999);
+  });
+
+  test("waits for its window", async () => {
+    const weekly = { ...schedule, every: 3_600_000, window: window("Mon 09:00-10:00") };
+    const due = await nextDue(weekly, at("2026-01-06T00:00Z"), at("2026-01-07T00:00Z"));
+    expect(show(due.dueAt)).toBe("2026-01-06T01:00");
+    expect([due.window.open, show(due.window.opensAt)]).toEqual([false, "2026-01-12T09:00"]);
+  });
+
+  test("by cron in its zone, over both changes of the clock", async () => {
+    const cron = { ...schedule, cron: "0 3 1 * *", zone: "Europe/Berlin" };
+    const next = async (last: string) => show((await nextDue(cron, at(last), 0)).dueAt);
+    expect(await next("2026-01-15T00:00Z")).toBe("2026-02-01T02:00");
+    expect(await next("2026-03-15T00:00Z")).toBe("2026-04-01T01:00");
+    expect(await next("2026-10-15T00:00Z")).toBe("2026-11-01T02:00");
+  });
+});
