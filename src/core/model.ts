@@ -101,9 +101,9 @@ export interface Version {
   readonly deletedAt: Instant | null;
   readonly usage: Readonly<Record<string, UsageMemory>>;
   readonly usageLookedAt: Instant | null;
-  /** Keyturn's own newest use of this key, on the issuer's clock as far as it is known. */
-  readonly ownUseAt: Instant | null;
   readonly debt: Debt | null;
+  /** A person says it is not ours: to be enabled again if we disabled it, then forgotten. */
+  readonly handBack: boolean;
 }
 
 /** What a delivery serves: one of our versions, a value that is none of ours, nothing, or not known. */
@@ -175,6 +175,8 @@ export interface Intent {
 
 /** An effect without an answer: it may take place until `until`. */
 export interface MayLand {
+  /** The intent it came from. */
+  readonly id: string;
   readonly effect: EffectKind;
   readonly version: VersionId;
   readonly delivery: DeliveryId | null;
@@ -212,6 +214,8 @@ export interface Incident {
 
 /** Nothing new starts until a person says `rotate`. */
 export interface Stopped {
+  /** What is in flight stops too; else it is brought to its end (a rollback is). */
+  readonly halts: boolean;
   readonly reason: string;
   readonly message: string;
   readonly at: Instant;
@@ -284,6 +288,8 @@ export interface SecretState {
   readonly paused: { readonly reason: string; readonly by: string; readonly at: Instant } | null;
   readonly incident: Incident | null;
   readonly stopped: Stopped | null;
+  /** A person said `rotate` while a rolled back rotation was still in flight: begin when it has ended. */
+  readonly queued: { readonly id: string; readonly by: string; readonly repair: boolean } | null;
   readonly acks: readonly Ack[];
   /** The served key is looked at once more at this time: after a rollback, an enable, an emergency. */
   readonly lookAgainAt: Instant | null;
@@ -309,7 +315,7 @@ export function newState(name: string, clock: Instant): SecretState {
   return {
     schema: 1, name, commitId: "", seq: 0, clock, epoch: 0, lease: null, minted: 0, versions: [], rotation: null, last: null,
     intent: null, mayLand: [], deliveries: [], issuerBinding: null, strangers: [], holds: [], paused: null, incident: null,
-    stopped: null, acks: [], lookAgainAt: null,
+    stopped: null, queued: null, acks: [], lookAgainAt: null,
     outbox: { events: [], seq: 0, hash: "", cursors: {}, dropped: 0, retryAt: {} }, actions: [],
   };
 }

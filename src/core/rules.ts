@@ -57,6 +57,8 @@ export interface DeliveryRules {
   readonly use: string;
   readonly name: string;
   readonly traits: StoreTraits;
+  /** The issuer's fields that are written there; absent: all. */
+  readonly fields?: readonly string[];
 }
 
 export interface MonitorRules {

@@ -35,8 +35,6 @@ export const SAFEGUARDS = [
   "drift",
   /** A lost value's key is destroyed before the next mint. */
   "orphan-first",
-  /** Only recorded key ids are destroyed. */
-  "only-ours",
   /** The new key is verified before any store serves it. */
   "verify-before-promote",
   /** Propagation delays of stores are part of the overlap's start. */

@@ -39,6 +39,13 @@ export class SecretValue {
     return this.#fields.size === other.#fields.size && this.includes(other);
   }
 
+  /** Only these fields; null when one of them is missing. */
+  pick(names: readonly string[]): SecretValue | null {
+    const picked = names.map((name) => [name, this.#fields.get(name)] as const);
+    if (picked.length === 0 || picked.some(([, value]) => value === undefined)) return null;
+    return new SecretValue(new Map(picked as readonly (readonly [string, string])[]));
+  }
+
   /** Every field of `part` is here with the same value: what a store that holds only some fields is judged by. */
   includes(part: SecretValue): boolean {
     for (const [name, value] of part.#fields) if (this.#fields.get(name) !== value) return false;

@@ -1,0 +1,181 @@
+import type { Case, Decision } from "./case.ts";
+import { accepts, ask, attempt, authority, blocked, canLook, deliveryLook, isOff, keyOf, lookAtStores, note, settled, wait, wanted } from "./case.ts";
+import { formatDuration } from "./duration.ts";
+import type { Version } from "./model.ts";
+import { deliveryOf } from "./model.ts";
+import type { Query } from "./observed.ts";
+import { quiet } from "./quiet.ts";
+
+/** A check of promise 4: null when it holds, else what stands in the way (or what has to be looked at first). */
+export type Check = (c: Case, victim: Version) => Decision | null;
+
+/** A leaked key in an incident, or one a person gave up: usage, adoption and minimum no longer hold it back. */
+export function isHurried(c: Case, victim: Version): boolean {
+  if (victim.expedite) return true;
+  if (!victim.compromised) return false;
+  return c.state.incident === null || c.now.doc >= c.state.incident.graceUntil;
+}
+
+/** Consent to break promise 1 for this victim, from the incident only: it binds nothing else. */
+export function outageAccepted(c: Case, victim: Version): boolean {
+  return victim.compromised && (c.state.incident?.acceptOutage ?? false);
+}
+
+export const guardHolds: Check = (c, victim) => {
+  const hold = c.state.holds.find((h) => h.until === null || h.until > c.now.wall);
+  if (hold === undefined || isOff(c, "holds") || (victim.compromised && c.state.incident?.overrideHold)) return null;
+  const message = `held by ${hold.by}: ${hold.reason}`;
+  return c.state.incident === null ? wait("held", message, null) : blocked("held", message);
+};
+
+export const guardPause: Check = (c, victim) => {
+  if (c.state.paused === null || (victim.compromised && c.state.incident !== null)) return null;
+  return wait("paused", `paused by ${c.state.paused.by}: ${c.state.paused.reason}`, null);
+};
+
+export const minimumOver: Check = (c, victim) => {
+  if (isHurried(c, victim) || victim.compromised || isOff(c, "minimum-overlap")) return null;
+  const from = c.state.rotation?.overlapFrom ?? c.now.doc;
+  const blind = c.rules.usage === "none";
+  const until = from + c.rules.overlap.minimum * (blind ? 2 : 1);
+  return until > c.now.doc ? wait("minimum-overlap", `both keys live for ${formatDuration(until - from)}${blind ? " (blind: no usage signal)" : ""}`, until) : null;
+};
+
+/** The overlap has begun: every store serves the wanted version, its delay to readers included. */
+export const overlapBegun: Check = (c) => {
+  const from = c.state.rotation?.overlapFrom ?? null;
+  if (from !== null && from > c.now.doc && !isOff(c, "propagation")) return wait("distributing", "the last store's readers may still get the old value", from);
+  return null;
+};
+
+export const oldKeyQuiet: Check = (c, victim) => (isHurried(c, victim) ? null : quiet(c, victim));
+
+export const nothingMayLand: Check = (c) => settled(c);
+
+/** Store lines taken out of the policy in flight may still serve the victim. */
+export const nothingForgotten: Check = (c, victim) => {
+  const known = new Set(c.rules.deliveries.map((d) => d.id));
+  const lost = c.state.deliveries.find((d) => !known.has(d.id) && (d.serves === victim.id || victim.leftOpen.includes(d.id)));
+  if (lost === undefined || outageAccepted(c, victim)) return null;
+  return blocked("not-in-policy", `${lost.use} ${lost.name} was taken out of the policy while it served ${victim.id}`);
+};
+
+/** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */
+export const writtenOver: Check = (c, victim) => {
+  if (isOff(c, "rewrite-before-revoke")) return null;
+  const goal = wanted(c);
+  for (const delivery of c.rules.deliveries) {
+    if (goal === null || !victim.leftOpen.includes(delivery.id)) continue;
+    const staged = delivery.id === authority(c).id;
+    const expected = canLook(delivery) ? deliveryLook(c, delivery.id).ref : (deliveryOf(c.state, delivery.id)?.ref ?? null);
+    return attempt(c, { do: staged ? "promote" : "put", version: goal.id, delivery: delivery.id, expected, fresh: true });
+  }
+  return null;
+};
+
+/** After a rollback nobody wants the newer value back: it is taken out of the authority before its key dies. */
+export const discarded: Check = (c, victim) => {
+  const { rotation } = c.state;
+  if (!victim.staged || !rotation?.rollback || rotation.to !== victim.id) return null;
+  const serving = deliveryLook(c, authority(c).id).serves;
+  if (typeof serving === "object" && serving.version === victim.id) return null;
+  return attempt(c, { do: "discard", version: victim.id, delivery: authority(c).id });
+};
+
+/**
+ * Every delivery is seen, by its proof, to serve the wanted version; replicas included. While an incident has none yet
+ * (a slot is freed for it), any version of ours but the victim.
+ */
+export const storesConfirmed: Check = (c, victim) => {
+  if (isOff(c, "stores-confirmed") || outageAccepted(c, victim)) return null;
+  const goal = wanted(c);
+  ask(c, ...lookAtStores(c));
+  for (const delivery of c.rules.deliveries) {
+    const recorded = deliveryOf(c.state, delivery.id);
+    const stands = (id: string | undefined): boolean => (goal === null ? id !== undefined && id !== victim.id : id === goal.id);
+    if (!canLook(delivery)) {
+      if (recorded === null || !stands(recorded.serves ?? undefined) || recorded.confirmedAt === null) return wait("distributing", `${delivery.name} is not confirmed to serve ${goal?.id ?? "a living key"}`, null);
+      continue;
+    }
+    const look = deliveryLook(c, delivery.id);
+    if (typeof look.serves === "object" && stands(look.serves.version)) {
+      if (look.lagging.length > 0) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
+      continue;
+    }
+    if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
+    const since = recorded?.confirmedAt == null ? "" : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
+    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${goal?.id ?? "a living key"}${since}`);
+  }
+  return null;
+};
+
+export function wordFor(serves: unknown): string {
+  if (serves !== null && typeof serves === "object" && "version" in serves) return String(serves.version);
+  return serves === "nothing" ? "nothing" : "a value that is none of ours";
+}
+
+/** The issuer lists the wanted key as enabled, and accepts it, right before the call. */
+export const newKeyAlive: Check = (c, victim) => {
+  const goal = wanted(c);
+  // No wanted version: nothing serves the victim, or an outage was accepted; there is nothing to verify.
+  if (isOff(c, "new-key-verified") || goal === null) return null;
+  const key = keyOf(c, goal);
+  if (key?.state !== "enabled") return wait("verifying", `the issuer lists the key of ${goal.id} as ${key?.state ?? "gone"}`, null);
+  return accepts(c, goal.id) === "accepted" ? null : blocked("verify-rejected", `the issuer does not accept the key of ${goal.id}`);
+};
+
+/** Where the keys and stores live is what was recorded with them. */
+export const bindingsHold: Check = (c) => bindingsOf(c);
+
+export function bindingsOf(c: Case): Decision | null {
+  const places: readonly { readonly what: string; readonly recorded: string | null; readonly name: string }[] = [
+    { what: "issuer", recorded: c.state.issuerBinding, name: "the issuer" },
+    ...c.rules.deliveries.map((d) => ({ what: d.id, recorded: deliveryOf(c.state, d.id)?.binding ?? null, name: `${d.use} ${d.name}` })),
+  ];
+  ask(c, ...places.map(({ what }): Query => ({ look: "describe", what })));
+  for (const { what, recorded, name } of places) {
+    const seen = c.seen.described[what];
+    if (seen === undefined || "failed" in seen) continue;
+    if (recorded !== null && recorded !== seen.value.binding) return blocked("binding-changed", `${name} was ${recorded} and is now ${seen.value.binding}`);
+    const finding = seen.value.findings.find((f) => f.blocks || c.rules.strict);
+    if (finding !== undefined) return blocked(finding.reason === "credentials-missing" ? "permission-missing" : finding.reason, finding.message);
+  }
+  const lacks = c.state.issuerBinding === null || c.rules.deliveries.some((d) => deliveryOf(c.state, d.id)?.binding == null)
+    || c.state.deliveries[0]?.id !== c.rules.deliveries[0]?.id;
+  if (!lacks) return null;
+  const bindingOf = (what: string): string | null => {
+    const seen = c.seen.described[what];
+    return seen !== undefined && "value" in seen ? seen.value.binding : null;
+  };
+  return note({
+    fact: "bound", issuer: bindingOf("issuer"),
+    deliveries: c.rules.deliveries.map((d) => ({ id: d.id, use: d.use, name: d.name, binding: bindingOf(d.id) })),
+  });
+}
+
+/**
+ * Promise 4, in the order in which it is asked: what costs nothing first, what must be freshest last. Each runs
+ * again before every destructive call, on observations of this very revision.
+ */
+export const PROMISE_4: readonly { readonly name: string; readonly check: Check }[] = [
+  { name: "no hold", check: guardHolds },
+  { name: "not paused", check: guardPause },
+  { name: "the last store serves the new version", check: overlapBegun },
+  { name: "minimum overlap over", check: minimumOver },
+  { name: "no effect may still land", check: nothingMayLand },
+  { name: "no delivery forgotten", check: nothingForgotten },
+  { name: "the old key silent per consumer, required consumers adopted", check: oldKeyQuiet },
+  { name: "bindings hold", check: bindingsHold },
+  { name: "open writes written over", check: writtenOver },
+  { name: "unwanted value discarded", check: discarded },
+  { name: "every delivery confirmed by its proof, replicas in sync, no drift", check: storesConfirmed },
+  { name: "the new key verified", check: newKeyAlive },
+];
+
+export function promise4(c: Case, victim: Version): Decision | null {
+  for (const { check } of PROMISE_4) {
+    const standing = check(c, victim);
+    if (standing !== null) return standing;
+  }
+  return null;
+}

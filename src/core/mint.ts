@@ -1,0 +1,129 @@
+import type { Action, Case, Decision } from "./case.ts";
+import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled } from "./case.ts";
+import { bindingsOf, guardPause, outageAccepted, wordFor } from "./checks.ts";
+import { granule } from "./orphans.ts";
+import type { Version, VersionId } from "./model.ts";
+import { deliveryOf, living, versionOf } from "./model.ts";
+import type { Listing } from "./observed.ts";
+import { revoke } from "./retire.ts";
+import { rememberAll } from "./usage.ts";
+
+/** A new key, once everything that could spoil it has been looked at: promise 8. */
+export function mint(c: Case): Decision | null {
+  const { rotation, state } = { rotation: c.state.rotation, state: c.state };
+  if (rotation === null || rotation.rollback !== null || rotation.to !== null) return null;
+  if (state.stopped !== null) return blocked(state.stopped.reason as "store-denied", state.stopped.message);
+  const paused = state.incident === null ? guardPause(c, nobody) : null;
+  if (paused !== null) return paused;
+  ask(c, { look: "keys" }, ...lookAtStores(c));
+  const standing = bindingsOf(c) ?? unmanaged(c) ?? drifted(c) ?? settled(c) ?? gauge(c) ?? slots(c) ?? hook(c, "beforeRotate");
+  if (standing !== null) return standing;
+  return laterGranule(c) ?? attempt(c, issue(c, listing(c)));
+}
+
+/** For checks that look at nothing of their victim. */
+const nobody = { compromised: false } as Version;
+
+function issue(c: Case, listed: Listing): Action {
+  const { settle, timeGranularity } = c.rules.issuer.timing;
+  const within = c.seen.keysAge + INTENT_AT_MOST + settle + timeGranularity;
+  const mint = { listedAt: listed.asOf, listed: listed.keys.map((key) => key.keyId), within };
+  return { do: "issue", version: versionName(c), mint };
+}
+
+/** An intent lasts at most so long (rule 3.2), plus what passes between the decision and its commit. */
+const INTENT_AT_MOST = 20_000 + 10_000;
+
+function versionName(c: Case): VersionId {
+  return `v${c.state.minted + 1}-${c.fresh.slice(0, 8)}`;
+}
+
+/** Without labels the key of this mint must be tellable by its creation time. */
+function laterGranule(c: Case): Decision | null {
+  const grain = c.rules.issuer.timing.timeGranularity;
+  if (c.rules.issuer.labels || grain === 0) return null;
+  const { asOf } = listing(c);
+  if (granule(asOf + c.seen.keysAge, grain) > granule(asOf, grain)) return null;
+  const until = c.now.doc + (grain - (asOf % grain)) - c.seen.keysAge + 1;
+  return { decision: "wait", reason: "settling", message: "waiting for the issuer's next second, so that the new key can be told from others", until, keep: true };
+}
+
+function unmanaged(c: Case): Decision | null {
+  if (living(c.state).length > 0) return null;
+  for (const delivery of c.rules.deliveries.filter(canLook)) {
+    if (deliveryLook(c, delivery.id).serves !== "nothing") return blocked("unmanaged", `${delivery.use} ${delivery.name} already serves a value that nobody adopted`);
+  }
+  return null;
+}
+
+/** Each store still says what was left there. Empty where nothing was ever delivered is no drift. */
+export function drifted(c: Case): Decision | null {
+  if (isOff(c, "drift") || c.state.rotation?.repair) return null;
+  for (const delivery of c.rules.deliveries.filter(canLook)) {
+    const recorded = deliveryOf(c.state, delivery.id);
+    const { serves } = deliveryLook(c, delivery.id);
+    if (serves === "nothing" && recorded?.serves == null) continue;
+    if (typeof serves === "object" && (serves.version === recorded?.serves || versionOf(c.state, serves.version)?.leftOpen.includes(delivery.id))) continue;
+    const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
+    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
+  }
+  return null;
+}
+
+/** Usage is looked at when a rotation starts: what is learnt of gaps now shortens or lengthens the overlap. */
+function gauge(c: Case): Decision | null {
+  const from = versionOf(c.state, c.state.rotation?.from ?? null);
+  if (c.rules.usage === "none" || from === null || (from.usageLookedAt ?? -Infinity) >= (c.state.rotation?.startedAt ?? 0)) return null;
+  ask(c, { look: "usage" });
+  return note({ fact: "usage-looked", memories: { [from.id]: rememberAll(from, c.rules, c.seen) } });
+}
+
+function slots(c: Case): Decision | null {
+  const { keys } = listing(c);
+  const { maxKeys } = c.rules.issuer;
+  if (keys.length < maxKeys) return null;
+  const alive = living(c.state).filter((v) => keys.some((key) => key.keyId === v.keyId));
+  const freed = freeSlot(c, alive);
+  if (freed !== null) return freed;
+  const strangers = keys.filter((key) => !alive.some((v) => v.keyId === key.keyId));
+  if (maxKeys === 1 && strangers.length === 0) return blocked("no-overlap-consent", "the issuer holds one key, so the old one has to die before the new one is made");
+  const which = strangers.map((key) => key.keyId).join(", ");
+  return strangers.length > 0
+    ? blocked("slots-full-foreign", `the issuer holds ${keys.length} of ${maxKeys} keys; not ours: ${which}`)
+    : blocked("slots-full-ours", `the issuer holds ${keys.length} of ${maxKeys} keys, all ours: ${alive.map((v) => v.id).join(", ")}`);
+}
+
+/** What may go, or be gone back to, when the new key has no room. */
+function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
+  const served = new Set(c.rules.deliveries.map((d) => {
+    const serves = canLook(d) ? deliveryLook(c, d.id).serves : { version: deliveryOf(c.state, d.id)?.serves ?? "" };
+    return typeof serves === "object" ? serves.version : "";
+  }));
+  const leaked = alive.filter((v) => v.compromised);
+  const unserved = leaked.find((v) => !served.has(v.id) && c.rules.deliveries.every((d) => !v.leftOpen.includes(d.id)));
+  if (unserved !== undefined) return revoke(c, unserved);
+  if (c.state.incident !== null) {
+    const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
+    if (sound !== undefined) return note({ fact: "turned-to", version: sound.id });
+    if (leaked.length === alive.length && served.size > 1) return converge(c);
+  }
+  const consented = alive.find((v) => outageAccepted(c, v) || (c.rules.acceptOutage && c.rules.issuer.maxKeys === 1));
+  return consented === undefined ? null : revoke(c, consented);
+}
+
+/**
+ * Every slot holds a leaked key that some store serves: the one the authority serves goes to the other stores too,
+ * so that the other key can die and its slot be used. Never a version that no store serves.
+ */
+function converge(c: Case): Decision | null {
+  const [first, ...mirrors] = c.rules.deliveries;
+  const goal = first === undefined ? null : deliveryLook(c, first.id).serves;
+  if (goal === null || typeof goal !== "object") return null;
+  for (const mirror of mirrors) {
+    const look = canLook(mirror) ? deliveryLook(c, mirror.id) : { serves: { version: deliveryOf(c.state, mirror.id)?.serves ?? "" }, ref: null };
+    if (typeof look.serves === "object" && look.serves.version === goal.version) continue;
+    return attempt(c, { do: "put", version: goal.version, delivery: mirror.id, expected: look.ref, fresh: false });
+  }
+  return null;
+}
+

@@ -1,0 +1,149 @@
+import { emit, withRotation, withVersion } from "./edit.ts";
+import type { SecretState, VersionId } from "./model.ts";
+import { living, versionOf } from "./model.ts";
+import type { ReasonCode } from "./reasons.ts";
+import type { Now } from "./rules.ts";
+import { abandon, begin, turnBack } from "./transition.ts";
+import type { Word } from "./words.ts";
+
+/** Why a word cannot be honoured; the document stays as it is. */
+export interface Refusal {
+  readonly reason: ReasonCode;
+  readonly message: string;
+}
+
+/** The version that stores shall serve: the rotation's new one, the old one after a rollback, else the current. */
+export function wantedId(state: SecretState): VersionId | null {
+  const { rotation } = state;
+  if (rotation === null) return state.versions.find((v) => v.status === "current")?.id ?? null;
+  return rotation.rollback === null ? rotation.to : rotation.from;
+}
+
+/** Whether a delete of the version was committed: from then on there is no way back to it. */
+function deleteIntended(state: SecretState, id: VersionId): boolean {
+  return [...state.mayLand, ...(state.intent ? [state.intent] : [])].some((e) => e.effect === "delete" && e.version === id);
+}
+
+/** null: the word is in order. */
+export function refusalOf(state: SecretState, word: Word): Refusal | null {
+  switch (word.word) {
+    case "hold": {
+      const open = state.intent;
+      if (open?.effect === "disable" || open?.effect === "delete") {
+        return { reason: "too-late", message: `the ${open.effect} of ${open.version} was committed before this hold` };
+      }
+      return null;
+    }
+    case "rollback":
+      return refuseRollback(state);
+    case "revoke": {
+      const version = versionOf(state, word.version);
+      if (version === null || !living(state).includes(version)) return { reason: "not-due", message: `no living version ${word.version}` };
+      if (version.id === wantedId(state) || version.status === "current") {
+        return { reason: "drift", message: `${version.id} is the current version; replace it with: keyturn emergency ${state.name}` };
+      }
+      return null;
+    }
+    case "emergency": {
+      const alive = living(state).map((v) => v.id);
+      const missing = word.versions?.find((id) => !alive.includes(id));
+      if (missing !== undefined) return { reason: "not-due", message: `no living version ${missing}` };
+      return alive.length === 0 ? { reason: "unmanaged", message: "no key of this secret is recorded" } : null;
+    }
+    case "ack":
+      return wantedId(state) === null ? { reason: "unmanaged", message: "there is no current version to acknowledge" } : null;
+    case "release":
+      return living(state).some((v) => v.keyId === word.keyId && v.origin !== "inferred")
+        ? { reason: "slots-full-ours", message: `${word.keyId} is a key that this secret made` }
+        : null;
+    default:
+      return null;
+  }
+}
+
+function refuseRollback(state: SecretState): Refusal | null {
+  const nowhere = (message: string): Refusal => ({ reason: "nothing-to-roll-back-to", message });
+  const { rotation } = state;
+  if (rotation === null) return nowhere("no rotation is in flight: the earlier key is gone, or there never was one");
+  if (rotation.rollback !== null) return null;
+  if (state.incident !== null) return { reason: "compromised", message: "an emergency is under way, and a leaked key never comes back" };
+  const from = versionOf(state, rotation.from);
+  const exposed = versionOf(state, rotation.to)?.exposed ?? false;
+  if (from === null) return exposed ? nowhere("this is the first key of the secret") : null;
+  if (from.compromised) return { reason: "compromised", message: `${from.id} has leaked and never comes back` };
+  if (from.status === "destroyed" || from.deletedAt !== null) return nowhere(`the key of ${from.id} is deleted`);
+  return deleteIntended(state, from.id) ? nowhere(`the delete of ${from.id} was already sent`) : null;
+}
+
+/** Applies a word that `refusalOf` let pass. */
+export function applyWord(state: SecretState, word: Word, by: string, id: string, now: Now): SecretState {
+  const tell = (next: SecretState, data: Record<string, string | number | boolean | null> = {}): SecretState => emit(next, now, by, word.word, data);
+  switch (word.word) {
+    case "rotate":
+      return rotate(state, word.repair, by, id, now);
+    case "hold":
+      return tell({ ...state, holds: [...state.holds, { reason: word.reason, by, at: now.doc, until: word.until }] }, { reason: word.reason });
+    case "unhold":
+      return tell({ ...state, holds: [] });
+    case "ack": {
+      const version = wantedId(state) as VersionId;
+      const others = state.acks.filter((a) => !(a.kind === word.kind && a.name === word.name && a.version === version));
+      return tell({ ...state, acks: [...others, { kind: word.kind, name: word.name, version, by, at: now.doc }] }, { kind: word.kind, name: word.name, version });
+    }
+    case "rollback":
+      return tell({ ...turnBack(preempt(state), by, now), stopped: { halts: false, reason: "rolled-back", message: `rolled back by ${by}`, at: now.doc }, queued: null });
+    case "revoke":
+      return tell(
+        withVersion(state, word.version, (v) => ({ ...v, expedite: true, compromised: v.compromised || word.compromised })),
+        { version: word.version, compromised: word.compromised },
+      );
+    case "emergency":
+      return emergency(tell(preempt(state), { versions: word.versions?.join(", ") ?? "all" }), word, by, id, now);
+    case "pause":
+      return tell({ ...state, paused: { reason: word.reason, by, at: now.doc } }, { reason: word.reason });
+    case "resume":
+      return tell({ ...state, paused: null });
+    case "unlock":
+      return tell(preempt(state));
+    case "release": {
+      const inferred = living(state).find((v) => v.keyId === word.keyId && v.origin === "inferred");
+      if (inferred === undefined) return tell({ ...state, strangers: [...new Set([...state.strangers, word.keyId])] }, { keyId: word.keyId });
+      return tell(withVersion(state, inferred.id, (v) => ({ ...v, handBack: true })), { keyId: word.keyId });
+    }
+  }
+}
+
+/** Fences whoever holds the lease: its next commit is stale, and its open intent is waited out by the next holder. */
+function preempt(state: SecretState): SecretState {
+  return { ...state, lease: null, epoch: state.epoch + 1 };
+}
+
+function rotate(state: SecretState, repair: boolean, by: string, id: string, now: Now): SecretState {
+  const { rotation } = state;
+  if (rotation === null) return begin(state, { id, reason: "manual", actor: by, repair }, now);
+  const again = emit(withRotation({ ...state, stopped: null }, { failure: null, mints: 0, repair: rotation.repair || repair }), now, by, "rotate", {});
+  return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
+}
+
+function emergency(state: SecretState, word: Extract<Word, { word: "emergency" }>, by: string, id: string, now: Now): SecretState {
+  const leaked = new Set(word.versions ?? living(state).map((v) => v.id));
+  let next: SecretState = {
+    ...state,
+    versions: state.versions.map((v) => (leaked.has(v.id) ? { ...v, compromised: true } : v)),
+    incident: {
+      id, at: now.doc, by, graceUntil: now.doc + word.grace, revokeFirst: word.revokeFirst, acceptOutage: word.acceptOutage,
+      overrideHold: word.overrideHold,
+    },
+    stopped: null,
+    queued: null,
+  };
+  for (const v of next.versions) {
+    if (!leaked.has(v.id) || v.status !== "pending") continue;
+    next = v.exposed ? withVersion(next, v.id, (p) => ({ ...p, status: "retiring" })) : abandon(next, v.id);
+  }
+  const wanted = wantedId(next);
+  const replace = wanted === null || leaked.has(wanted);
+  if (!replace && next.rotation !== null) return withRotation(next, { failure: null });
+  next = begin(next, { id, reason: "emergency", actor: by, repair: false }, now);
+  return replace ? next : withRotation(next, { to: wanted, overlapFrom: now.doc });
+}

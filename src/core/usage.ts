@@ -1,0 +1,179 @@
+import type { Duration, Instant } from "./duration.ts";
+import type { CallerMemory, SecretState, UsageMemory, Version } from "./model.ts";
+import type { KeyUsage, Observed } from "./observed.ts";
+import type { ConsumerRules, MonitorRules, Now, SecretRules } from "./rules.ts";
+import type { Safeguard } from "./safeguards.ts";
+
+const CALLERS_KEPT = 64;
+/** How the key as a whole is called where no caller is named. */
+export const ANYONE = "anyone";
+
+/** What is remembered after one more answer of a monitor. Silence is only ever concluded from what is covered. */
+export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monitor: MonitorRules): UsageMemory {
+  const covered = seen.status === "covered";
+  const who: Record<string, CallerMemory> = { ...memory?.who };
+  for (const event of seen.events) {
+    const old = who[event.who];
+    const base = old ?? { last: -Infinity, gap: 0, count: 0, deniedAt: null, own: event.own ?? false };
+    if (event.outcome === "denied") {
+      who[event.who] = { ...base, deniedAt: Math.max(base.deniedAt ?? -Infinity, event.last) };
+      continue;
+    }
+    const back = old !== undefined && event.last > old.last && old.last > -Infinity;
+    // One register: it still showed the old use at the look before, so that long was silent for certain.
+    const lookedGap = back && monitor.traits.history === "last-only" ? Math.max(0, (memory?.until ?? old.last) - old.last) : 0;
+    const betweenGap = back && monitor.traits.history === "events" ? Math.max(0, event.first - old.last) : 0;
+    who[event.who] = {
+      ...base, last: Math.max(base.last, event.last), count: Math.max(base.count, event.count),
+      gap: Math.max(base.gap, event.longestGap ?? 0, lookedGap, betweenGap), own: event.own ?? base.own,
+    };
+  }
+  const newest = Object.entries(who).sort(([, a], [, b]) => Math.max(b.last, b.deniedAt ?? 0) - Math.max(a.last, a.deniedAt ?? 0));
+  return {
+    from: memory === undefined || !Number.isFinite(memory.from) ? seen.from : Math.min(memory.from, seen.from),
+    until: covered ? Math.max(memory?.until ?? -Infinity, seen.until) : (memory?.until ?? seen.from),
+    unknown: covered ? null : (seen.why ?? "the monitor cannot tell"),
+    who: Object.fromEntries(newest.slice(0, CALLERS_KEPT)),
+  };
+}
+
+/** The memories of a version after the looks in `observed`; a monitor that failed or left the key out is unknown. */
+export function rememberAll(version: Version, rules: SecretRules, observed: Observed): Readonly<Record<string, UsageMemory>> {
+  if (rules.usage === "none" || observed.usage === null || version.keyId === null) return version.usage;
+  const memories: Record<string, UsageMemory> = {};
+  for (const monitor of rules.usage) {
+    const seen = observed.usage[monitor.id];
+    const key = seen !== undefined && "value" in seen ? seen.value.get(version.keyId) : undefined;
+    const why = seen !== undefined && "failed" in seen ? seen.failed.message : "the monitor did not answer for this key";
+    const start = version.usage[monitor.id]?.from ?? 0;
+    memories[monitor.id] = remember(version.usage[monitor.id], key ?? { status: "unknown", from: start, until: start, why, events: [] }, monitor);
+  }
+  return memories;
+}
+
+/** `*` stands for any text. */
+export function matches(glob: string, text: string): boolean {
+  const pattern = glob.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&")).join(".*");
+  return new RegExp(`^${pattern}$`, "s").test(text);
+}
+
+function consumerOf(who: string, consumers: readonly ConsumerRules[]): ConsumerRules | undefined {
+  return consumers.find((c) => c.match.some((glob) => matches(glob, who)));
+}
+
+/** One consumer against the old key. */
+export interface Judgement {
+  readonly name: string;
+  /** Named in the policy. */
+  readonly declared: boolean;
+  readonly verdict: "quiet" | "in-use" | "unknown";
+  /** Last use of the old key as a document instant; null: never seen. */
+  readonly lastAt: Instant | null;
+  readonly longestGap: Duration;
+  /** The silence that is asked of it. */
+  readonly floor: Duration;
+  /** Document instant from which it is quiet if it stays silent; null: cannot be said. */
+  readonly quietBy: Instant | null;
+  readonly why: string | null;
+  readonly adopted: boolean;
+  /** Its adoption is waited for: required, or too slow to be waited out by silence. */
+  readonly mustAdopt: boolean;
+}
+
+export interface UsageContext {
+  readonly state: SecretState;
+  readonly rules: SecretRules;
+  readonly now: Now;
+  readonly off?: ReadonlySet<Safeguard> | undefined;
+}
+
+/** Positive evidence that a consumer uses the wanted version: seen on it, or a person's word. */
+export function isAdopted(consumer: string, wanted: Version, { state, rules }: UsageContext): boolean {
+  if (state.acks.some((ack) => ack.kind === "consumer" && ack.name === consumer && ack.version === wanted.id)) return true;
+  if (rules.usage === "none") return false;
+  return rules.usage.some((monitor) => monitor.traits.names === "consumer"
+    && Object.entries(wanted.usage[monitor.id]?.who ?? {}).some(([who, m]) => !m.own && m.last > -Infinity && consumerOf(who, rules.consumers)?.name === consumer));
+}
+
+/**
+ * Each consumer against `old`, from what the document remembers. Never pooled: one silent consumer says nothing of
+ * another. Callers that no consumer's `match` covers stand under their own name.
+ */
+export function judge(old: Version, wanted: Version | null, context: UsageContext): readonly Judgement[] {
+  const { rules, off } = context;
+  if (rules.usage === "none") return rules.consumers.map((c) => blind(c, wanted, context));
+  const named = new Map<string, ConsumerRules | null>(rules.consumers.map((c) => [c.name, c]));
+  for (const monitor of rules.usage) {
+    if (monitor.traits.names !== "consumer") continue;
+    for (const [who, memory] of Object.entries(old.usage[monitor.id]?.who ?? {})) {
+      if (!memory.own && memory.last > -Infinity && consumerOf(who, rules.consumers) === undefined) named.set(who || ANYONE, null);
+    }
+  }
+  // With nobody named, the key as a whole still has to be covered and silent.
+  if (named.size === 0) named.set(ANYONE, null);
+  return [...named].map(([name, consumer]) => judgeOne(name, consumer, old, wanted, context, off?.has("unknown-is-not-silent") ?? false));
+}
+
+function blind(c: ConsumerRules, wanted: Version | null, context: UsageContext): Judgement {
+  const adopted = wanted !== null && isAdopted(c.name, wanted, context);
+  return { name: c.name, declared: true, verdict: "quiet", lastAt: null, longestGap: 0, floor: 0, quietBy: null, why: "no signal exists", adopted, mustAdopt: c.required };
+}
+
+function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wanted: Version | null, context: UsageContext, trustUnknown: boolean): Judgement {
+  const { rules, now } = context;
+  const monitors = rules.usage as readonly MonitorRules[];
+  const adopted = consumer !== null && wanted !== null && isAdopted(name, wanted, context);
+  const parts = monitors.map((monitor) => {
+    const memory = old.usage[monitor.id];
+    const whole = monitor.traits.names !== "consumer" || name === ANYONE;
+    const mine = Object.entries(memory?.who ?? {}).filter(([who, m]) => !(m.own && monitor.traits.history === "events")
+      && (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)));
+    // A refused use by a caller that used the key before is a use: it still needs it.
+    const last = Math.max(-Infinity, ...mine.map(([, m]) => (m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last)));
+    const gap = Math.max(0, ...mine.map(([, m]) => m.gap));
+    const margin = monitor.traits.granularity + monitor.traits.lag;
+    const base = (rules.issuer.canDisable ? 1 : 2) * Math.max(rules.overlap.quiet, consumer?.cache ?? 0);
+    const patient = Math.max(base, 2 * gap, 1.5 * (consumer?.cadence ?? 0)) + margin;
+    // Too slow to be waited out: silence alone would never do, so adoption stands in for the long wait.
+    const tooSlow = patient > rules.overlap.maximum;
+    const floor = tooSlow && adopted ? base + margin : patient;
+    const until = memory?.until ?? 0;
+    const silence = memory === undefined ? 0 : until - Math.max(last, memory.from);
+    const unknown = memory === undefined ? "not looked at yet" : memory.unknown;
+    const known = unknown === null || trustUnknown;
+    const seen = last > -Infinity;
+    const quiet = memory !== undefined && known && silence >= floor;
+    const verdict: Judgement["verdict"] = quiet ? "quiet" : known && seen ? "in-use" : !known && seen && until - last < floor ? "in-use" : "unknown";
+    const looked = old.usageLookedAt ?? now.doc;
+    return {
+      verdict: unknown !== null && !trustUnknown && verdict === "quiet" ? ("unknown" as const) : verdict,
+      optional: monitor.optional, gap, floor, tooSlow,
+      lastAt: seen ? looked - Math.max(0, until - last) : null,
+      quietBy: known ? looked + Math.max(0, floor - silence) : null,
+      why: unknown ?? (seen ? null : "never seen on this key; not watched for a whole window yet"),
+    };
+  });
+  const inUse = parts.find((p) => p.verdict === "in-use");
+  const unknown = parts.find((p) => p.verdict === "unknown" && !p.optional) ?? (parts.every((p) => p.verdict !== "quiet") ? parts[0] : undefined);
+  const chosen = inUse ?? unknown ?? parts.find((p) => p.verdict === "quiet");
+  const verdict = inUse ? "in-use" : unknown ? "unknown" : "quiet";
+  const lasts = parts.map((p) => p.lastAt).filter((at) => at !== null);
+  return {
+    name, declared: consumer !== null, verdict,
+    lastAt: lasts.length === 0 ? null : Math.max(...lasts),
+    longestGap: Math.max(0, ...parts.map((p) => p.gap)),
+    floor: Math.max(0, ...parts.map((p) => p.floor)),
+    quietBy: verdict === "quiet" ? null : (chosen?.quietBy ?? null),
+    why: verdict === "quiet" ? null : (chosen?.why ?? null),
+    adopted,
+    mustAdopt: consumer !== null && (consumer.required || parts.some((p) => p.tooSlow)),
+  };
+}
+
+/** When usage may be looked at again: at most once per quiet/8, and not before anything could have changed. */
+export function nextLookAt(old: Version, judgements: readonly Judgement[], rules: SecretRules): Instant {
+  if (old.usageLookedAt === null) return -Infinity;
+  const open = judgements.filter((j) => j.verdict !== "quiet");
+  const remaining = Math.max(0, ...open.map((j) => (j.quietBy === null ? 1000 : j.quietBy - (old.usageLookedAt as number))));
+  return old.usageLookedAt + Math.max(rules.overlap.quiet / 8, Math.min(remaining, 1000));
+}

@@ -1,0 +1,164 @@
+import { ProviderError } from "../core/errors.ts";
+import type { SecretState, Serves, Version } from "../core/model.ts";
+import { deliveryOf, living } from "../core/model.ts";
+import type { DeliveryLook, KeyId, KeyUsage, Observed, Query, Seen } from "../core/observed.ts";
+import { NOTHING_OBSERVED } from "../core/observed.ts";
+import type { ReasonCode } from "../core/reasons.ts";
+import { wantedId } from "../core/said.ts";
+import type { SecretValue } from "../core/secret-value.ts";
+import type { Ctx } from "../ports/context.ts";
+import type { Served, Store } from "../ports/store.ts";
+import type { Clock, SecretPorts } from "./deps.ts";
+import type { Values } from "./values.ts";
+
+/** Answers the core's questions. What was answered holds until the document changes, descriptions for the whole run. */
+export class Observer {
+  #seen: Observed = NOTHING_OBSERVED;
+  #listedAt = 0;
+  #seq = -1;
+
+  constructor(
+    private readonly ports: SecretPorts,
+    private readonly values: Values,
+    private readonly clock: Clock,
+  ) {}
+
+  get seen(): Observed {
+    return { ...this.#seen, held: this.values.held, keysAge: this.#seen.keys === null ? 0 : this.clock.monotonic() - this.#listedAt };
+  }
+
+  /** What was looked at holds for this sequence of the document alone. */
+  restOn(seq: number): void {
+    if (seq !== this.#seq) this.forget();
+    this.#seq = seq;
+  }
+
+  /** The document moved, or time passed: everything has to be looked at again. */
+  forget(): void {
+    this.#seen = { ...NOTHING_OBSERVED, described: this.#seen.described };
+  }
+
+  async look(queries: readonly Query[], state: SecretState, ctx: Ctx): Promise<void> {
+    for (const query of queries) await this.#answer(query, state, ctx);
+  }
+
+  async #answer(query: Query, state: SecretState, ctx: Ctx): Promise<void> {
+    const seen = this.#seen;
+    switch (query.look) {
+      case "describe": {
+        const target = query.what === "issuer" ? this.ports.issuer : this.#store(query.what);
+        const description = await attempt(() => target.describe(ctx));
+        this.#seen = { ...seen, described: { ...seen.described, [query.what]: description } };
+        return;
+      }
+      case "keys": {
+        const keys = await attempt(() => this.ports.issuer.list(ctx));
+        this.#listedAt = this.clock.monotonic();
+        this.#seen = { ...seen, keys };
+        return;
+      }
+      case "delivery": {
+        const look = await attempt(() => this.#delivery(query.delivery, state, ctx));
+        this.#seen = { ...seen, deliveries: { ...seen.deliveries, [query.delivery]: look } };
+        return;
+      }
+      case "staged": {
+        const present = await attempt(async () => (await this.values.of(query.version, ctx)) !== null);
+        this.#seen = { ...seen, staged: { ...seen.staged, [query.version]: present } };
+        return;
+      }
+      case "accepts": {
+        const result = await attempt(async () => {
+          const version = state.versions.find((v) => v.id === query.version) as Version;
+          return this.ports.issuer.verify(await this.values.need(version, state, ctx), ctx);
+        });
+        this.#seen = { ...seen, accepts: { ...seen.accepts, [query.version]: result } };
+        return;
+      }
+      case "usage":
+        this.#seen = { ...seen, usage: await this.#usage(state, ctx) };
+    }
+  }
+
+  async #usage(state: SecretState, ctx: Ctx): Promise<Readonly<Record<string, Seen<ReadonlyMap<KeyId, KeyUsage>>>>> {
+    const keys = living(state).flatMap((v) => (v.keyId === null ? [] : [v.keyId]));
+    const answers: Record<string, Seen<ReadonlyMap<KeyId, KeyUsage>>> = {};
+    for (const [id, monitor] of this.ports.monitors) answers[id] = await attempt(() => monitor.usageOf(keys, 0, ctx));
+    return answers;
+  }
+
+  #store(id: string): Store {
+    const store = this.ports.stores.get(id);
+    if (store === undefined) throw new Error(`no store for delivery ${id}`);
+    return store;
+  }
+
+  async #delivery(id: string, state: SecretState, ctx: Ctx): Promise<DeliveryLook> {
+    const store = this.#store(id);
+    if (store.traits.proof === "digest") return this.#digest(store, id, state, ctx);
+    const served = await store.current(ctx);
+    if (served === null) return { serves: "nothing", ref: null, lagging: [] };
+    return { serves: await this.#whose(served, id, state, ctx), ref: served.ref, lagging: served.lagging ?? [] };
+  }
+
+  async #digest(store: Store, id: string, state: SecretState, ctx: Ctx): Promise<DeliveryLook> {
+    const ref = deliveryOf(state, id)?.ref ?? null;
+    for (const version of this.#candidates(id, state)) {
+      const value = await this.values.of(version.id, ctx);
+      const same = value === null ? "changed" : await store.check?.(value, ref, ctx);
+      if (same === "same") return { serves: { version: version.id }, ref, lagging: [] };
+      if (same === "cannot-tell" || same === undefined) return { serves: "unknown", ref, lagging: [] };
+    }
+    return { serves: ref === null ? "nothing" : "foreign", ref, lagging: [] };
+  }
+
+  /** Judged by our fields' values, never by the store's version ids. */
+  async #whose(served: Served, id: string, state: SecretState, ctx: Ctx): Promise<Serves> {
+    const rules = this.ports.rules.deliveries.find((d) => d.id === id);
+    const isAuthority = this.ports.rules.deliveries[0]?.id === id;
+    for (const version of this.#candidates(id, state)) {
+      if (isAuthority && !version.staged && version.exposed && !this.values.held.has(version.id)) {
+        if (await this.values.isServedAs(version, served, deliveryOf(state, id)?.ref ?? null, ctx)) return { version: version.id };
+        continue;
+      }
+      const value = version.staged || this.values.held.has(version.id) ? await this.values.of(version.id, ctx) : await this.#adoptedValue(version, state, ctx);
+      if (value !== null && same(value, served.value, rules?.fields)) return { version: version.id };
+    }
+    return "foreign";
+  }
+
+  async #adoptedValue(version: Version, state: SecretState, ctx: Ctx): Promise<SecretValue | null> {
+    try {
+      return await this.values.need(version, state, ctx);
+    } catch (error) {
+      if (error instanceof ProviderError && error.kind === "not-found") return null;
+      throw error;
+    }
+  }
+
+  /** Likeliest first: each may cost a call. */
+  #candidates(id: string, state: SecretState): readonly Version[] {
+    const recorded = deliveryOf(state, id)?.serves;
+    const goal = wantedId(state);
+    const rank = (v: Version): number => (v.id === recorded ? 0 : v.id === goal ? 1 : 2);
+    return [...living(state)].filter((v) => v.keyId !== null).sort((a, b) => rank(a) - rank(b));
+  }
+}
+
+function same(value: SecretValue, served: SecretValue, fields: readonly string[] | undefined): boolean {
+  return fields === undefined ? value.equals(served) : (value.pick(fields)?.equals(served) ?? false);
+}
+
+async function attempt<T>(look: () => Promise<T>): Promise<Seen<T>> {
+  try {
+    return { value: await look() };
+  } catch (thrown) {
+    const error = ProviderError.from(thrown);
+    return { failed: { reason: reasonFor(error), message: error.message } };
+  }
+}
+
+/** What a look that failed is called for people. */
+export function reasonFor(error: ProviderError): ReasonCode {
+  return error.kind === "unauthenticated" || error.kind === "denied" ? "credentials-missing" : "provider-unavailable";
+}

@@ -1,0 +1,74 @@
+import type { Fact } from "../core/facts.ts";
+import type { SecretState, StateEvent } from "../core/model.ts";
+import { AUDIT } from "../core/outbox.ts";
+import type { Now } from "../core/rules.ts";
+import type { Ctx } from "../ports/context.ts";
+import type { AuditEntry } from "../ports/state.ts";
+import type { EngineDeps, SecretPorts } from "./deps.ts";
+
+/** Event types that a policy's `events:` may name by another word. */
+const TOPICS: Readonly<Record<string, string>> = { "overlap-maximum": "straggler", refused: "failed", debt: "failed" };
+const MAX_BACKOFF = 3_600_000;
+
+/** Copies events to the audit log; a document's own events are known to it as soon as the log is reachable. */
+export async function audit(deps: EngineDeps, state: SecretState): Promise<"up-to-date" | "copied" | "unavailable"> {
+  const have = state.outbox.cursors[AUDIT] ?? 0;
+  const entries = state.outbox.events.filter((event) => event.seq > have).map((event) => entryOf(state.name, event));
+  if (entries.length === 0) return "up-to-date";
+  try {
+    await deps.state.audit.append(entries);
+    return "copied";
+  } catch {
+    return "unavailable";
+  }
+}
+
+/**
+ * Hands events to those who have not had them: the audit log first, then each notifier in order, at least once.
+ * A receiver that does not answer is tried again later, and never holds up a rotation.
+ */
+export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretState, now: Now, ctx: Ctx): Promise<Fact | null> {
+  const { outbox } = state;
+  const cursors: Record<string, number> = {};
+  const retryAt: Record<string, { readonly at: number; readonly failures: number }> = { ...outbox.retryAt };
+  if ((await audit(deps, state)) === "copied") cursors[AUDIT] = outbox.seq;
+  for (const { name, events, notifier } of ports.notifiers) {
+    const have = outbox.cursors[name] ?? 0;
+    if (have >= outbox.seq || (retryAt[name]?.at ?? 0) > now.doc) continue;
+    let reached = have;
+    try {
+      for (const event of outbox.events.filter((e) => e.seq > have)) {
+        const topic = TOPICS[event.type] ?? event.type;
+        if (events.includes(topic)) await notifier.send(notification(state.name, event, topic), ctx);
+        reached = event.seq;
+      }
+      reached = outbox.seq;
+      delete retryAt[name];
+    } catch {
+      const failures = (retryAt[name]?.failures ?? 0) + 1;
+      retryAt[name] = { at: now.doc + Math.min(MAX_BACKOFF, 1000 * 2 ** failures), failures };
+    }
+    if (reached !== have) cursors[name] = reached;
+  }
+  const changed = Object.keys(cursors).length > 0 || JSON.stringify(retryAt) !== JSON.stringify(outbox.retryAt);
+  return changed ? { fact: "read", cursors, retryAt } : null;
+}
+
+/** Whether a run with nothing else to do has something to hand over now. */
+export function isPending(state: SecretState, ports: SecretPorts, now: Now): boolean {
+  const { outbox } = state;
+  if ((outbox.cursors[AUDIT] ?? 0) < outbox.seq) return true;
+  return ports.notifiers.some(({ name }) => (outbox.cursors[name] ?? 0) < outbox.seq && (outbox.retryAt[name]?.at ?? 0) <= now.doc);
+}
+
+function entryOf(secret: string, event: StateEvent): AuditEntry {
+  const { seq, previous, hash, wall, actor, type, data } = event;
+  return { secret, seq, previous, hash, at: wall, actor, type, data };
+}
+
+function notification(secret: string, event: StateEvent, topic: string): Parameters<SecretPorts["notifiers"][number]["notifier"]["send"]>[0] {
+  const { data } = event;
+  const reason = typeof data.reason === "string" ? data.reason : null;
+  const words = typeof data.message === "string" ? data.message : typeof data.who === "string" ? `still on the old key: ${data.who}` : event.type;
+  return { id: `${secret}/${event.seq}/${event.hash.slice(0, 16)}`, secret, at: event.wall, type: topic, reason, message: `${secret}: ${words}`, data };
+}

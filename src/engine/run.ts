@@ -1,0 +1,336 @@
+import type { Action, Case, Decision } from "../core/case.ts";
+import { stepName } from "../core/case.ts";
+import { decide } from "../core/decide.ts";
+import type { Duration, Instant } from "../core/duration.ts";
+import type { Fact } from "../core/facts.ts";
+import type { ActionRecord, SecretState, StateEvent } from "../core/model.ts";
+import { versionOf } from "../core/model.ts";
+import { isFull } from "../core/outbox.ts";
+import type { Phase } from "../core/phase.ts";
+import { phaseOf } from "../core/phase.ts";
+import type { Outcome, ReasonCode } from "../core/reasons.ts";
+import { hintOf, outcomeOf } from "../core/reasons.ts";
+import { ProviderError } from "../core/errors.ts";
+import type { Ctx } from "../ports/context.ts";
+import type { EngineDeps, SecretPorts } from "./deps.ts";
+import { Document } from "./document.ts";
+import { fenceFrom } from "./fence.ts";
+import { Lease } from "./lease.ts";
+import { Observer } from "./observe.ts";
+import { flush, isPending } from "./outbox.ts";
+import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
+import type { Effect } from "./perform.ts";
+import type { Sit } from "./sit.ts";
+import { napFor } from "./sit.ts";
+import { Values } from "./values.ts";
+
+export interface RunOptions {
+  /** Start a rotation when the schedule says so; false: only advance what is in flight. */
+  readonly start: boolean;
+  readonly sit: Sit;
+  /** Upper bound for all sitting, ms; null: none. */
+  readonly waitMax: Duration | null;
+  /** How long to wait for another run's lease, ms. */
+  readonly lockTimeout: Duration;
+  readonly signal: AbortSignal;
+  /** A pause of everything; asked again whenever something is decided. */
+  readonly pausedAll?: () => Promise<{ readonly reason: string; readonly by: string } | null>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface Progress {
+  readonly name: string;
+  readonly phase: Phase;
+  readonly outcome: Outcome;
+  readonly reason: ReasonCode;
+  readonly message: string;
+  /** Wall clock. */
+  readonly until: Instant | null;
+  readonly state: SecretState;
+  readonly event?: StateEvent;
+}
+
+export interface RunResult {
+  readonly name: string;
+  readonly outcome: Outcome;
+  readonly reason: ReasonCode;
+  readonly message: string;
+  /** Wall clock. */
+  readonly until: Instant | null;
+  readonly hints: readonly string[];
+  readonly state: SecretState | null;
+  /** What this run did. */
+  readonly actions: readonly ActionRecord[];
+  /** Added to a document instant, gives wall time. */
+  readonly offset: Duration;
+}
+
+/** Works on one secret until time, the world or a person is needed, as far as the options let it wait. */
+export async function runSecret(deps: EngineDeps, ports: SecretPorts, options: RunOptions): Promise<RunResult> {
+  return new Run(deps, ports, options, await Document.open(deps, ports.rules.name)).go();
+}
+
+/** More decisions in one run than any rotation takes: a loop of ours, not the world's. */
+const TOO_MANY = 100_000;
+
+type Standing = Exclude<Decision, { readonly decision: "look" | "act" | "note" }>;
+
+class Run {
+  readonly #values: Values;
+  readonly #observer: Observer;
+  readonly #lease: Lease;
+  readonly #began: number;
+  readonly #actions: ActionRecord[] = [];
+  /** The first refusal or failed revocation of this run: it is what the run ended in. */
+  #failed: { readonly reason: ReasonCode; readonly message: string } | null = null;
+  #waited: Duration = 0;
+  #told = 0;
+  /** The sequence of the document that the last decision was made on. */
+  #restsOn = 0;
+
+  constructor(
+    private readonly deps: EngineDeps,
+    private readonly ports: SecretPorts,
+    private readonly options: RunOptions,
+    private readonly document: Document,
+  ) {
+    this.#values = new Values(ports);
+    this.#observer = new Observer(ports, this.#values, deps.clock);
+    this.#lease = new Lease(deps, document);
+    this.#began = deps.clock.monotonic();
+    this.#told = document.state.outbox.seq;
+  }
+
+  async go(): Promise<RunResult> {
+    for (let turn = 0; turn < TOO_MANY; turn++) {
+      if (this.options.signal.aborted) return this.#leave(this.#interrupted());
+      const decision = await this.#decide();
+      switch (decision.decision) {
+        case "look":
+          if (await this.#mayWork()) await this.#observer.look(decision.queries, this.document.state, this.#ctx(() => undefined));
+          else return this.#locked();
+          break;
+        case "note":
+          if (!(await this.#mayWork())) return this.#locked();
+          await this.#commit(decision.facts);
+          break;
+        case "act":
+          if (!(await this.#mayWork())) return this.#locked();
+          await this.#act(decision.action);
+          break;
+        default: {
+          const goesOn = await this.#rest(decision);
+          if (!goesOn) return this.#leave(decision);
+        }
+      }
+    }
+    throw new Error(`no end of decisions for ${this.ports.rules.name}`);
+  }
+
+  async #decide(): Promise<Decision> {
+    const { state } = this.document;
+    if (isFull(state)) {
+      await this.#flush();
+      if (isFull(this.document.state)) return { decision: "blocked", reason: "audit-unavailable", message: "the audit log does not take entries" };
+    }
+    return decide(await this.#case());
+  }
+
+  async #case(): Promise<Case> {
+    const { document, ports, deps } = this;
+    const all = this.options.pausedAll === undefined ? null : await this.options.pausedAll();
+    this.#restsOn = document.state.seq;
+    this.#observer.restOn(this.#restsOn);
+    const now = document.now();
+    const due = this.options.start ? ports.due(document.state, now.wall) : { at: null, due: false, opensAt: null };
+    const paused = document.state.paused ?? (all === null ? null : { ...all, at: document.state.clock });
+    return { rules: ports.rules, state: { ...document.state, paused }, seen: this.#observer.seen, now, due, fresh: deps.random(8), off: deps.off };
+  }
+
+  /** Holds the lease, or waits for it as long as asked; false: another run keeps it. */
+  async #mayWork(): Promise<boolean> {
+    if (this.#lease.held) return true;
+    for (;;) {
+      const result = await this.#lease.acquire();
+      if (result === "held") return true;
+      if (result === "stale") continue;
+      const left = this.options.lockTimeout - (this.deps.clock.monotonic() - this.#began - this.#waited);
+      if (left <= 0 || this.options.signal.aborted) return false;
+      await this.deps.clock.sleep(Math.min(left, 1000), this.options.signal);
+      await this.document.load();
+    }
+  }
+
+  async #commit(facts: readonly Fact[]): Promise<"saved" | "stale"> {
+    const result = await this.document.commit(facts, this.#restsOn);
+    this.#tell();
+    return result;
+  }
+
+  async #act(action: Action): Promise<void> {
+    if (isEffect(action)) return this.#effect(action);
+    if (action.do === "verify") return this.#verify(action.version);
+    const rotation = this.document.state.rotation;
+    const version = versionOf(this.document.state, rotation?.to ?? null);
+    const context = { secret: this.ports.rules.name, reason: rotation?.reason ?? "manual", version: version?.id ?? null, keyId: version?.keyId ?? null };
+    const value = version === null || version.keyId === null ? null : await this.#values.of(version.id, this.#ctx(() => undefined)).catch(() => null);
+    const signal = AbortSignal.any([this.options.signal, this.#lease.lost]);
+    try {
+      const call = { point: action.point, index: action.index, id: `${rotation?.id ?? ""}/${action.id}`, rotationId: rotation?.id ?? "", context, value };
+      await this.ports.runHook(call, signal);
+      await this.#fact([{ fact: "hook-done", hook: action.id }]);
+    } catch (thrown) {
+      if (this.options.signal.aborted) return;
+      const step = stepName(action);
+      const message = thrown instanceof Error ? thrown.message : "a hook failed";
+      const retryIn = retryDelay(rotation?.failure ?? null, step, this.ports.rules.retry.backoff);
+      await this.#fact([{ fact: "failed", failure: { step, reason: "hook-failed", message }, retryIn }]);
+    }
+  }
+
+  async #verify(id: string): Promise<void> {
+    const version = versionOf(this.document.state, id);
+    if (version === null) return;
+    const ctx = this.#ctx(() => undefined);
+    let result: "accepted" | "rejected" | "unknown" = "unknown";
+    try {
+      result = await this.ports.issuer.verify(await this.#values.need(version, this.document.state, ctx), ctx);
+    } catch (thrown) {
+      this.deps.debug(`verify ${id}: ${ProviderError.from(thrown).message}`);
+    }
+    this.#record("verify", id, null);
+    await this.#fact([{ fact: "verified", version: id, result }]);
+  }
+
+  /** Intent, effect, fact: three steps, and a crash after any of them leaves a document that tells what may be. */
+  async #effect(action: Effect): Promise<void> {
+    const { deps, document } = this;
+    const intent = intentFor(action, deps, document.now());
+    const fence = fenceFrom(deps.clock, intent.duration, deps.off?.has("fence-at-send") ?? false);
+    const mint = action.do === "issue" ? action.mint : null;
+    const facts: readonly Fact[] = [{ fact: "intended", intent, mint }, { fact: "renewed", runner: deps.runner.id }];
+    // The document moved since: the decision no longer rests on anything, and falls.
+    if (deps.off?.has("intent-rests-on-revision")) await document.record(facts);
+    else if ((await this.#commit(facts)) === "stale") return;
+    const ended = await perform(action, intent, document.state, this.ports, this.#values, this.#ctx(fence));
+    for (const fact of ended) this.#noteFailure(fact, action);
+    await this.#fact(ended);
+    if (ended[0]?.fact === "closed" && ended[0].closing.how === "done") this.#record(action.do, action.version, intent.delivery);
+  }
+
+  #noteFailure(fact: Fact, action: Effect): void {
+    if (fact.fact === "refused") this.#failed ??= { reason: fact.stopped.reason as ReasonCode, message: fact.stopped.message };
+    if (fact.fact === "debt") this.#failed ??= { reason: "provider-unavailable", message: `${action.do} of ${action.version}: ${fact.error}` };
+  }
+
+  /** Facts about the world are kept whatever happened to the document meanwhile. */
+  async #fact(facts: readonly Fact[]): Promise<void> {
+    await this.document.record(facts);
+    this.#tell();
+  }
+
+  /** True: time passed, decide again. False: this is as far as this run goes. */
+  async #rest(decision: Standing): Promise<boolean> {
+    const { deps, document } = this;
+    const facts = "facts" in decision && decision.facts !== undefined ? decision.facts : [];
+    if (facts.length > 0 && this.#lease.held && (await this.#commit(facts)) === "stale") return true;
+    this.#progress(decision);
+    const nap = napFor(decision, {
+      sit: this.options.sit, waitMax: this.options.waitMax, waited: this.#waited, state: document.state, now: document.now(),
+      rules: this.ports.rules, held: this.#values.held,
+    });
+    if (nap === null) return false;
+    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now()))) await this.#release(nap > deps.lease);
+    const before = deps.clock.monotonic();
+    await deps.clock.sleep(nap, this.options.signal);
+    this.#waited += deps.clock.monotonic() - before;
+    await document.load();
+    if (!(decision.decision === "wait" && decision.keep)) this.#observer.forget();
+    return true;
+  }
+
+  async #flush(): Promise<readonly Fact[]> {
+    const fact = await flush(this.deps, this.ports, this.document.state, this.document.now(), this.#ctx(() => undefined));
+    if (fact === null) return [];
+    return (await this.document.commit([fact])) === "saved" ? [fact] : [];
+  }
+
+  /** Hands over what the outbox holds, and with `letGo` the lease as well. */
+  async #release(letGo: boolean): Promise<void> {
+    await this.#flush();
+    if (!letGo) return;
+    this.#lease.stop();
+    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([{ fact: "released", runner: this.deps.runner.id }]);
+  }
+
+  async #leave(decision: Standing): Promise<RunResult> {
+    const quietly = this.options.signal.aborted;
+    if (this.#lease.held) await this.#release(true);
+    else if (!quietly && this.document.exists && isPending(this.document.state, this.ports, this.document.now()) && (await this.#lease.acquire()) === "held") await this.#release(true);
+    this.#lease.stop();
+    return this.#result(decision);
+  }
+
+  #interrupted(): Standing {
+    return { decision: "wait", reason: "settling", message: "interrupted; the next run goes on from here", until: null };
+  }
+
+  #locked(): RunResult {
+    const { lease } = this.document.state;
+    const who = lease === null ? "another run" : `${lease.actor} (${lease.host}, process ${lease.pid})`;
+    const since = lease === null ? "" : ` since ${new Date(lease.since + this.#offset()).toISOString()}`;
+    return this.#outcome("locked", "locked", `${who} works on it${since}`, null);
+  }
+
+  #result(decision: Standing): RunResult {
+    const { state } = this.document;
+    const until = decision.decision === "wait" && decision.until !== null ? decision.until + this.#offset() : null;
+    if (this.#failed !== null) return this.#outcome("failed", this.#failed.reason, this.#failed.message, until);
+    // A rolled back secret is brought to its end, and still needs a person before it rotates again.
+    if (decision.decision === "wait" && state.stopped !== null && state.rotation?.rollback && this.options.sit !== "served") {
+      return this.#outcome("blocked", state.stopped.reason as ReasonCode, `${state.stopped.message}; meanwhile: ${decision.message}`, until);
+    }
+    const outcome = decision.decision === "blocked" ? "blocked" : decision.decision === "done" ? "done" : outcomeOf(decision.reason);
+    return this.#outcome(outcome, decision.reason, decision.message, until);
+  }
+
+  #outcome(outcome: Outcome, reason: ReasonCode, message: string, until: Instant | null): RunResult {
+    const hint = hintOf(reason, this.ports.rules.name);
+    return {
+      name: this.ports.rules.name, outcome, reason, message, until, hints: hint === null ? [] : [hint],
+      state: this.document.exists ? this.document.state : null, actions: this.#actions, offset: this.#offset(),
+    };
+  }
+
+  #offset(): Duration {
+    const now = this.document.now();
+    return now.wall - now.doc;
+  }
+
+  #record(action: string, version: string, delivery: string | null): void {
+    const keyId = versionOf(this.document.state, version)?.keyId ?? null;
+    this.#actions.push({ action, wall: this.deps.clock.wall(), version, keyId, delivery });
+  }
+
+  #tell(): void {
+    const { state } = this.document;
+    for (const event of state.outbox.events) {
+      if (event.seq <= this.#told) continue;
+      this.#told = event.seq;
+      this.options.onProgress?.({ name: state.name, phase: phaseOf(state), outcome: "waiting", reason: "settling", message: event.type, until: null, state, event });
+    }
+  }
+
+  #progress(decision: Standing): void {
+    const { state } = this.document;
+    const until = decision.decision === "wait" && decision.until !== null ? decision.until + this.#offset() : null;
+    const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
+    this.options.onProgress?.({ name: state.name, phase: phaseOf(state), outcome, reason: decision.reason, message: decision.message, until, state });
+  }
+
+  #ctx(fence: () => void): Ctx {
+    const deadline = AbortSignal.any([this.options.signal, this.#lease.lost]);
+    return { signal: deadline, fence, attempt: 1, rotationId: this.document.state.rotation?.id ?? null };
+  }
+}
+
