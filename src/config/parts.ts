@@ -67,7 +67,7 @@ function unknownType(kind: Kind, type: unknown, known: readonly string[], regist
 export function ownKeys<S extends z.ZodObject>(schema: S, raw: Record<string, unknown>, at: Path, gathered: Gathered) {
   const mine: Record<string, unknown> = {};
   const rest: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(raw)) (key in schema.shape && Object.hasOwn(schema.shape, key) ? mine : rest)[key] = value;
+  for (const key of Object.keys(raw)) (Object.hasOwn(schema.shape, key) ? mine : rest)[key] = raw[key];
   const checked = check(schema, resolveNow(mine, at, gathered), at);
   gathered.issues.push(...checked.issues);
   return { own: checked.data, rest };

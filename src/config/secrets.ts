@@ -47,7 +47,8 @@ export async function buildSecret(
   const at = ["secrets", name];
   const map = asMap(raw, at, gathered);
   if (!map) return null;
-  const now = Object.fromEntries(Object.entries(map).map(([key, value]) => [key, KEPT.includes(key) ? value : resolveNow(value, [...at, key], gathered)]));
+  const now: Record<string, unknown> = { ...map };
+  for (const key of Object.keys(map)) if (!KEPT.includes(key)) now[key] = resolveNow(map[key], [...at, key], gathered);
   const { data, issues } = check(secretSchema, now, at);
   gathered.issues.push(...issues, ...stringIssues(own(map, "hooks"), [...at, "hooks"]));
 

@@ -103,7 +103,8 @@ function parse(shown: string, text: string): unknown {
     const at = mark ? `${shown}:${mark.line + 1}:${mark.column + 1}` : shown;
     throw new UserError("policy-syntax", `${at}: ${syntaxProblem(error)}`, { exit: 2, at });
   }
-  if (!isBounded(data)) throw new UserError("policy-syntax", `${shown}: its aliases (*…) unfold without end`, { exit: 2, at: shown });
+  const problem = shapeProblem(data);
+  if (problem !== null) throw new UserError("policy-syntax", `${shown}: ${problem}`, { exit: 2, at: shown });
   return data;
 }
 
@@ -124,13 +125,17 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/can not read|implicit|mapping/, "neither `key: value` nor `- item`"],
 ];
 
-/** False for cycles and for aliases of aliases of aliases. */
-function isBounded(data: unknown): boolean {
+/** Cycles, aliases of aliases of aliases, and the one key that is not like others when it is copied. */
+function shapeProblem(data: unknown): string | null {
   let nodes = 0;
-  const visit = (value: unknown, depth: number): boolean => {
-    if (typeof value !== "object" || value === null) return true;
-    if (depth > 40 || ++nodes > 1_000_000) return false;
-    return Object.values(value).every((inner) => visit(inner, depth + 1));
+  const visit = (value: unknown, depth: number): string | null => {
+    if (typeof value !== "object" || value === null) return null;
+    if (depth > 40 || ++nodes > 1_000_000) return "it is nested too deeply, or its aliases (*…) unfold without end";
+    for (const key of Object.keys(value)) {
+      const problem = key === "__proto__" ? "no key may be called __proto__" : visit((value as Record<string, unknown>)[key], depth + 1);
+      if (problem !== null) return problem;
+    }
+    return null;
   };
   return visit(data, 0);
 }

@@ -135,7 +135,7 @@ function pick(map: Record<string, unknown>, keys: readonly string[]): Record<str
 }
 
 function omit(map: Record<string, unknown>, keys: readonly string[]): Record<string, unknown> {
-  const rest: Record<string, unknown> = { ...map };
-  for (const key of keys) delete rest[key];
+  const rest: Record<string, unknown> = {};
+  for (const key of Object.keys(map)) if (!keys.includes(key)) rest[key] = map[key];
   return rest;
 }

@@ -10,6 +10,8 @@ export interface Checked<T> {
   readonly issues: readonly Issue[];
 }
 
+const NONE: readonly Issue[] = [];
+
 interface CheckOptions {
   /** Keys that stand in the same map but are not the schema's. */
   readonly otherKeys?: readonly string[];
@@ -19,7 +21,9 @@ interface CheckOptions {
 
 /** Parses `value`, telling what is wrong in our own words, at its place in the policy. */
 export function check<S extends z.ZodType>(schema: S, value: unknown, at: Path, options: CheckOptions = {}): Checked<z.output<S>> {
-  // The schema that refused a key is only known while the message is made; the issue keeps the same array of keys.
+  const first = schema.safeParse(value);
+  if (first.success) return { data: first.data, issues: NONE };
+  // Only for what failed: words cost. The schema that refused a key is only known while the message is made; the issue keeps the same array of keys.
   const known = new Map<unknown, readonly string[]>();
   const result = schema.safeParse(value, {
     error: (raw) => {
@@ -27,9 +31,9 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, at: Path, 
       return words(raw as RawIssue);
     },
   });
-  if (result.success) return { data: result.data, issues: [] };
+  if (result.success) return { data: result.data, issues: NONE };
   const kept = options.references === "kept" ? result.error.issues.filter((issue) => !standsForReference(issue, value)) : result.error.issues;
-  if (kept.length === 0) return { data: value as z.output<S>, issues: [] };
+  if (kept.length === 0) return { data: value as z.output<S>, issues: NONE };
   return {
     data: null,
     issues: kept.flatMap((issue) => {

@@ -86,7 +86,8 @@ const syntax: [string, string, string][] = [
   ["a tag", "version: !!js/function 'x'\n", "rotation.config.yaml:1:27: a tag (!…): a policy is plain data"],
   ["an alias without its anchor", "version: *nobody\n", "rotation.config.yaml:1:17: an alias (*…) without its anchor (&…), or a broken one"],
   ["two documents", "version: 1\n---\nversion: 1\n", "rotation.config.yaml: more than one document"],
-  ["an alias to itself", "version: 1\nsecrets: &a { b: *a }\n", "rotation.config.yaml: its aliases (*…) unfold without end"],
+  ["an alias to itself", "version: 1\nsecrets: &a { b: *a }\n", "rotation.config.yaml: it is nested too deeply, or its aliases (*…) unfold without end"],
+  ["a key that is no key", "version: 1\nsecrets: { __proto__: { a: 1 } }\n", "rotation.config.yaml: no key may be called __proto__"],
 ];
 
 describe("broken YAML is told in our own words", () => {
