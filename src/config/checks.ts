@@ -6,7 +6,12 @@ import { nextCron } from "./schedule.ts";
 import type { SecretDraft } from "./secrets.ts";
 
 /** What only shows when the parts of a policy are held against each other. */
-export async function crossCheck(raw: Record<string, unknown>, secrets: readonly SecretDraft[], notifiers: Iterable<string>, gathered: Gathered): Promise<void> {
+export async function crossCheck(
+  raw: Record<string, unknown>,
+  secrets: readonly SecretDraft[],
+  notifiers: Iterable<string>,
+  gathered: Gathered,
+): Promise<void> {
   const names = [...notifiers];
   const found: Issue[] = [];
   const crons = new Map<string, Promise<string | null>>();
@@ -21,8 +26,10 @@ export async function crossCheck(raw: Record<string, unknown>, secrets: readonly
       return written ? [...written, key] : ["secrets", policy.name];
     };
     const { overlap, verify, schedule } = policy;
-    if (overlap.minimum > overlap.maximum) found.push(valueIssue(rule("overlap", "minimum"), "is longer than overlap.maximum"));
-    if (verify.spread > verify.deadline) found.push(valueIssue(rule("verify", "spread"), "is longer than verify.deadline"));
+    if (overlap.minimum > overlap.maximum)
+      found.push(valueIssue(rule("overlap", "minimum"), "is longer than overlap.maximum"));
+    if (verify.spread > verify.deadline)
+      found.push(valueIssue(rule("verify", "spread"), "is longer than verify.deadline"));
     if (schedule?.cron != null) {
       const { cron, zone } = schedule;
       const key = `${zone} ${cron}`;
@@ -76,7 +83,10 @@ function clashes(secrets: readonly SecretDraft[]): Issue[] {
         other ??= writers.get(`${object} ${field}`);
         writers.set(`${object} ${field}`, delivery.deliveryAt);
       }
-      if (other) issues.push(valueIssue(delivery.deliveryAt, `writes the same field of the same object as ${formatPath(other)}`));
+      if (other)
+        issues.push(
+          valueIssue(delivery.deliveryAt, `writes the same field of the same object as ${formatPath(other)}`),
+        );
     }
   }
   return issues;

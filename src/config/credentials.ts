@@ -13,7 +13,8 @@ export function clearCredentials(settings: Readonly<Record<string, unknown>>, sc
     for (const path of expand(settings, place)) {
       const value = path.reduce<unknown>(own, settings);
       const written = typeof value === "string" || typeof value === "number";
-      if (written && !hasReference(value)) issues.push(valueIssue([...at, ...path], "a credential stands here in clear", HINT));
+      if (written && !hasReference(value))
+        issues.push(valueIssue([...at, ...path], "a credential stands here in clear", HINT));
     }
   }
   return [...issues, ...stringIssues(settings, at)];
@@ -25,7 +26,8 @@ export function stringIssues(value: unknown, at: Path, issues: Issue[] = []): Is
     const broken = malformedReference(value);
     if (broken !== null) issues.push(valueIssue(at, broken));
     // A reference may be the password, or be left out of what remains.
-    else if (value.includes("://") && PASSWORD_IN_URL.test(value.replace(/\$\{[^}]*\}/g, ""))) issues.push(valueIssue(at, "a password stands in this URL in clear", HINT));
+    else if (value.includes("://") && PASSWORD_IN_URL.test(value.replace(/\$\{[^}]*\}/g, "")))
+      issues.push(valueIssue(at, "a password stands in this URL in clear", HINT));
   } else if (typeof value === "object" && value !== null) {
     const isList = Array.isArray(value);
     for (const [key, item] of Object.entries(value)) stringIssues(item, [...at, isList ? Number(key) : key], issues);

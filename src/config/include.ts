@@ -8,13 +8,21 @@ import { join, resolve } from "node:path";
 export function matchFiles(folder: string, pattern: string): string[] {
   let found = [resolve(folder, pattern.startsWith("/") ? "/" : ".")];
   for (const segment of pattern.split("/").filter((part) => part !== "" && part !== ".")) {
-    found = segment.includes("*") ? found.flatMap((parent) => namesLike(parent, segment)) : found.map((parent) => join(parent, segment));
+    found = segment.includes("*")
+      ? found.flatMap((parent) => namesLike(parent, segment))
+      : found.map((parent) => join(parent, segment));
   }
   return found;
 }
 
 function namesLike(parent: string, segment: string): string[] {
-  const pattern = new RegExp(`^${segment.split("*").map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, "\\$&")).join(".*")}$`, "s");
+  const pattern = new RegExp(
+    `^${segment
+      .split("*")
+      .map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, "\\$&"))
+      .join(".*")}$`,
+    "s",
+  );
   const visible = (name: string) => segment.startsWith(".") || !name.startsWith(".");
   let names: string[];
   try {
@@ -22,5 +30,8 @@ function namesLike(parent: string, segment: string): string[] {
   } catch {
     return [];
   }
-  return names.filter((name) => visible(name) && pattern.test(name)).sort().map((name) => join(parent, name));
+  return names
+    .filter((name) => visible(name) && pattern.test(name))
+    .sort()
+    .map((name) => join(parent, name));
 }

@@ -20,7 +20,10 @@ export interface PlacedIssue extends Omit<Issue, "path" | "mark"> {
 
 /** A policy that cannot be used: code `policy-invalid`, or `credentials-missing` where only references fail. `message` has one line an issue, each opening with its place. */
 export class PolicyError extends UserError {
-  constructor(readonly issues: readonly PlacedIssue[], more = 0) {
+  constructor(
+    readonly issues: readonly PlacedIssue[],
+    more = 0,
+  ) {
     const lines = issues.map((issue) => `${issue.at}: ${issue.message}`);
     if (more > 0) lines.push(`and ${more} more`);
     const hints = [...new Set(issues.flatMap((issue) => issue.hint ?? []))];
@@ -30,7 +33,12 @@ export class PolicyError extends UserError {
 }
 
 export function valueIssue(path: Path, text: string, hint?: string): Issue {
-  return { path, mark: "value", message: `${formatPath(path) || "the policy"}: ${text}`, ...(hint !== undefined && { hint }) };
+  return {
+    path,
+    mark: "value",
+    message: `${formatPath(path) || "the policy"}: ${text}`,
+    ...(hint !== undefined && { hint }),
+  };
 }
 
 export function missingIssue(path: Path, key: string): Issue {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { registry as allAdapters, type Registry } from "../adapters/registry.ts";
 import { strictly } from "./parts.ts";
 import { NAME } from "./path.ts";
-import { deliveryKeys, issuerKeys, notifierKeys, policySchema, stateKeys, storeKeys, usageKeys } from "./schema.ts";
+import { deliveryKeys, notifierKeys, partKeys, policySchema, stateKeys, usageKeys } from "./schema.ts";
 
 type Json = Record<string, unknown>;
 
@@ -23,29 +23,53 @@ export async function jsonSchema(registry: Registry = allAdapters): Promise<Json
 
 /** For each place where an adapter's map may stand, one alternative for each type. */
 async function partSchemas(registry: Registry): Promise<Json> {
-  const parts: Record<"issuer" | "store" | "delivery" | "usage" | "notifier" | "state", Json[]> = { issuer: [], store: [], delivery: [], usage: [], notifier: [], state: [] };
-  const of = (type: string, own: z.ZodObject, ...schemas: z.ZodObject[]) => merge([own, ...schemas].map((schema) => convert(strictly(schema))), { type: { const: type } }, ["type"]);
+  const parts: Record<"issuer" | "store" | "delivery" | "usage" | "notifier" | "state", Json[]> = {
+    issuer: [],
+    store: [],
+    delivery: [],
+    usage: [],
+    notifier: [],
+    state: [],
+  };
+  const of = (type: string, own: z.ZodObject, ...schemas: z.ZodObject[]) =>
+    merge(
+      [own, ...schemas].map((schema) => convert(strictly(schema))),
+      { type: { const: type } },
+      ["type"],
+    );
 
-  for (const [type, { load }] of Object.entries(registry.issuer)) parts.issuer.push(of(type, issuerKeys, (await load()).settings));
+  for (const [type, { load }] of Object.entries(registry.issuer))
+    parts.issuer.push(of(type, partKeys, (await load()).settings));
   parts.delivery.push(merge([convert(deliveryKeys)], { type: false }, ["use"], true));
   for (const [type, { load }] of Object.entries(registry.store)) {
     const adapter = await load();
-    parts.store.push(of(type, storeKeys, adapter.settings));
+    parts.store.push(of(type, partKeys, adapter.settings));
     parts.delivery.push(of(type, deliveryKeys.omit({ use: true }), adapter.settings, adapter.delivery));
   }
   parts.usage.push(of("issuer", usageKeys));
-  for (const [type, { load }] of Object.entries(registry.usage)) parts.usage.push(of(type, usageKeys, (await load()).settings));
-  for (const [type, { load }] of Object.entries(registry.notifier)) parts.notifier.push(of(type, notifierKeys, (await load()).settings));
+  for (const [type, { load }] of Object.entries(registry.usage))
+    parts.usage.push(of(type, usageKeys, (await load()).settings));
+  for (const [type, { load }] of Object.entries(registry.notifier))
+    parts.notifier.push(of(type, notifierKeys, (await load()).settings));
   parts.state.push(merge([convert(stateKeys)], { type: false }, ["url"]));
-  for (const [type, { load }] of Object.entries(registry.state)) parts.state.push(of(type, stateKeys.omit({ url: true }), (await load()).settings));
+  for (const [type, { load }] of Object.entries(registry.state))
+    parts.state.push(of(type, stateKeys.omit({ url: true }), (await load()).settings));
   return Object.fromEntries(Object.entries(parts).map(([kind, anyOf]) => [kind, { anyOf }]));
 }
 
 /** One object schema out of several that describe the same map. */
 function merge(schemas: readonly Json[], properties: Json, required: readonly string[], open = false): Json {
   const { type: _, ...rest } = Object.assign({}, ...schemas.map((schema) => schema.properties)) as Json;
-  const needed = new Set([...required, ...schemas.flatMap((schema) => (schema.required as string[] | undefined) ?? [])]);
-  return { type: "object", properties: { ...properties, ...rest }, required: [...needed], ...(!open && { additionalProperties: false }) };
+  const needed = new Set([
+    ...required,
+    ...schemas.flatMap((schema) => (schema.required as string[] | undefined) ?? []),
+  ]);
+  return {
+    type: "object",
+    properties: { ...properties, ...rest },
+    required: [...needed],
+    ...(!open && { additionalProperties: false }),
+  };
 }
 
 function convert(schema: z.ZodType, partAt: (kind: string) => Json = () => ({})): Json {

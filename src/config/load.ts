@@ -41,7 +41,13 @@ const SECTIONS = ["stores", "notifiers", "secrets"] as const;
 export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
   const main = readPolicy(options.cwd, options.file);
   const folder = dirname(main.file);
-  const gathered: Gathered = { registry: options.registry ?? allAdapters, env: options.env, folder, issues: [], warnings: [] };
+  const gathered: Gathered = {
+    registry: options.registry ?? allAdapters,
+    env: options.env,
+    folder,
+    issues: [],
+    warnings: [],
+  };
   const { raw, sourceOf } = await withIncludes(options.cwd, main, gathered);
 
   const defaults = resolveNow(raw.defaults, ["defaults"], gathered);
@@ -50,7 +56,9 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
   const stores = await each(raw, "stores", gathered, buildStore);
   const notifiers = await each(raw, "notifiers", gathered, buildNotifier);
   const rules: Defaults = checkedDefaults.data ?? {};
-  const secrets = await each(raw, "secrets", gathered, (value, [, name]) => buildSecret(String(name), value, rules, stores, gathered));
+  const secrets = await each(raw, "secrets", gathered, (value, [, name]) =>
+    buildSecret(String(name), value, rules, stores, gathered),
+  );
   const state = await buildState(raw.state, gathered);
   await crossCheck(raw, present(secrets), notifiers.keys(), gathered);
   if (secrets.size === 0) gathered.warnings.push(valueIssue(["secrets"], "there are no secrets"));
@@ -92,32 +100,46 @@ async function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => S
 type Raw = Record<string, unknown>;
 
 /** The policy with the sections of its included files, and which file each of their entries came from. */
-async function withIncludes(cwd: string, main: Source, gathered: Gathered): Promise<{ raw: Raw; sourceOf: (path: Path) => Source }> {
+async function withIncludes(
+  cwd: string,
+  main: Source,
+  gathered: Gathered,
+): Promise<{ raw: Raw; sourceOf: (path: Path) => Source }> {
   const top = check(mainFileSchema, main.data, []);
   gathered.issues.push(...top.issues);
   const raw: Raw = { ...main.data };
   const sources = new Map<string, Source>();
   const sourceOf = (path: Path) => sources.get(JSON.stringify(path.slice(0, 2))) ?? main;
-  const patterns = Array.isArray(main.data.include) ? main.data.include.filter((pattern) => typeof pattern === "string") : [];
+  const patterns = Array.isArray(main.data.include)
+    ? main.data.include.filter((pattern) => typeof pattern === "string")
+    : [];
   const files = new Set(patterns.flatMap((pattern) => matchFiles(gathered.folder, pattern)));
   files.delete(main.file);
   for (const file of files) {
     const included = readIncluded(cwd, file);
     const { issues } = check(includedFileSchema, included.data, []);
     if (issues.length > 0) {
-      throw new PolicyError(await placeIssues(issues.map((issue) => ({ ...issue, hint: "an included file holds secrets, stores and notifiers only" })), () => included));
+      throw new PolicyError(
+        await placeIssues(
+          issues.map((issue) => ({ ...issue, hint: "an included file holds secrets, stores and notifiers only" })),
+          () => included,
+        ),
+      );
     }
     for (const section of SECTIONS) {
       const added = own(included.data, section);
       if (added === undefined || added === null) continue;
-      if (!isRecord(added)) throw new PolicyError(await placeIssues([valueIssue([section], "must be a map")], () => included));
+      if (!isRecord(added))
+        throw new PolicyError(await placeIssues([valueIssue([section], "must be a map")], () => included));
       const there = own(raw, section);
       const merged: Raw = isRecord(there) ? { ...there } : {};
       for (const [name, value] of Object.entries(added)) {
         const key = JSON.stringify([section, name]);
         if (Object.hasOwn(merged, name)) {
           const clash = `is in ${sourceOf([section, name]).shown} already`;
-          throw new PolicyError(await placeIssues([{ ...valueIssue([section, name], clash), mark: "key" }], () => included));
+          throw new PolicyError(
+            await placeIssues([{ ...valueIssue([section, name], clash), mark: "key" }], () => included),
+          );
         }
         merged[name] = value;
         sources.set(key, included);
@@ -130,14 +152,23 @@ async function withIncludes(cwd: string, main: Source, gathered: Gathered): Prom
 }
 
 /** Builds every entry of a section; null stands for one with issues. */
-async function each<T>(raw: Raw, section: (typeof SECTIONS)[number], gathered: Gathered, build: (value: unknown, at: Path, gathered: Gathered) => Promise<T | null>): Promise<Map<string, T | null>> {
+async function each<T>(
+  raw: Raw,
+  section: (typeof SECTIONS)[number],
+  gathered: Gathered,
+  build: (value: unknown, at: Path, gathered: Gathered) => Promise<T | null>,
+): Promise<Map<string, T | null>> {
   const built = new Map<string, T | null>();
   const value = raw[section];
   if (value === undefined || value === null) return built;
   for (const [name, entry] of Object.entries(asMap(value, [section], gathered) ?? {})) {
     const at = [section, name];
     if (!NAME.test(name)) {
-      gathered.issues.push({ path: at, mark: "key", message: `${section}: a name is letters, digits, dot, dash and underscore, starts with a letter or digit, and has at most 63` });
+      gathered.issues.push({
+        path: at,
+        mark: "key",
+        message: `${section}: a name is letters, digits, dot, dash and underscore, starts with a letter or digit, and has at most 63`,
+      });
     }
     built.set(name, await build(entry, at, gathered));
   }

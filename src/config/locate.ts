@@ -13,7 +13,10 @@ export function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => 
     let found = parsed.get(source);
     if (!found) {
       const lines = new LineCounter();
-      found = { document: parseDocument(source.text, { lineCounter: lines, uniqueKeys: false, logLevel: "silent" }), lines };
+      found = {
+        document: parseDocument(source.text, { lineCounter: lines, uniqueKeys: false, logLevel: "silent" }),
+        lines,
+      };
       parsed.set(source, found);
     }
     return found;
@@ -27,7 +30,12 @@ export function placeIssues(issues: readonly Issue[], sourceOf: (path: Path) => 
   });
   placed.sort((a, b) => compare(a.source.shown, b.source.shown) || a.line - b.line || a.col - b.col);
   // Without the path: its keys may be values gone astray.
-  return placed.map(({ issue: { path: _, mark: __, ...issue }, source, line, col }) => ({ ...issue, at: `${source.shown}:${line}:${col}` }));
+  return placed.map(({ issue: { message, hint, unresolved }, source, line, col }) => ({
+    at: `${source.shown}:${line}:${col}`,
+    message,
+    ...(hint !== undefined && { hint }),
+    ...(unresolved && { unresolved }),
+  }));
 }
 
 function offsetOf(document: Document, path: Path, mark: Issue["mark"]): number {

@@ -15,7 +15,9 @@ export interface Part {
 }
 
 /** Overrides of an adapter's own delays. */
-export type Timing = { readonly [K in "listSettle" | "propagation" | "settle" | "timeGranularity"]?: Duration | undefined };
+export type Timing = {
+  readonly [K in "listSettle" | "propagation" | "settle" | "timeGranularity"]?: Duration | undefined;
+};
 
 export interface IssuerPolicy extends Part {
   readonly timing: Timing | null;
@@ -129,7 +131,11 @@ export interface Policy {
    * @throws UserError `credentials-missing` naming every missing variable or file and its place, exit 2;
    *   `policy-invalid` when what came in is not what the schema wants. Neither quotes a value.
    */
-  resolve<S extends z.ZodObject>(settings: Readonly<Record<string, unknown>>, at: Path, schema: S): Promise<z.output<S>>;
+  resolve<S extends z.ZodObject>(
+    settings: Readonly<Record<string, unknown>>,
+    at: Path,
+    schema: S,
+  ): Promise<z.output<S>>;
   /** The same for strings that no adapter checks: hooks, a state URL. */
   resolveRaw<T>(value: T, at: Path): Promise<T>;
 }

@@ -7,7 +7,14 @@ import { nearest, suggestion } from "./nearest.ts";
 import { formatPath, isRecord, own, type Path } from "./path.ts";
 import { hasReference, holdsReference, resolveReferences, type Env } from "./references.ts";
 import { check, unknownKey, type Checked } from "./zod-issues.ts";
-import type { IssuerAdapter, NotifierAdapter, PublishedDelays, StateAdapter, StoreAdapter, UsageAdapter } from "../ports/adapter.ts";
+import type {
+  IssuerAdapter,
+  NotifierAdapter,
+  PublishedDelays,
+  StateAdapter,
+  StoreAdapter,
+  UsageAdapter,
+} from "../ports/adapter.ts";
 
 export interface Adapters {
   issuer: IssuerAdapter;
@@ -29,7 +36,12 @@ export interface Gathered {
 const loading = new WeakMap<object, Promise<unknown>>();
 
 /** The adapter that a map's `type` names; null after an issue. */
-export async function adapterOf<K extends Kind>(kind: K, raw: Record<string, unknown>, at: Path, gathered: Gathered): Promise<Adapters[K] | null> {
+export async function adapterOf<K extends Kind>(
+  kind: K,
+  raw: Record<string, unknown>,
+  at: Path,
+  gathered: Gathered,
+): Promise<Adapters[K] | null> {
   const { registry, issues } = gathered;
   const known = Object.keys(registry[kind]);
   const type = own(raw, "type");
@@ -57,7 +69,8 @@ function missingType(kind: Kind, at: Path, known: readonly string[]): Issue {
 function unknownType(kind: Kind, type: unknown, known: readonly string[], registry: Registry): string {
   if (typeof type !== "string") return "must be a text";
   if (hasReference(type)) return "a type must stand here itself, not a reference";
-  if (registry.planned[kind].includes(type)) return `${kind} type "${type}" is not in this version${suggestion("", known)}`;
+  if (registry.planned[kind].includes(type))
+    return `${kind} type "${type}" is not in this version${suggestion("", known)}`;
   // A type that is near no known one may be anything, a value gone astray included.
   const all = [...known, ...registry.planned[kind]];
   return `unknown ${kind} type${nearest(type, all) === null ? "" : ` "${type}"`}${suggestion(type, all)}`;
@@ -111,7 +124,12 @@ export function asMap(value: unknown, at: Path, gathered: Gathered): Record<stri
 }
 
 /** Warns where a delay is set lower than the provider is known for. */
-export function warnTiming(timing: Timing | Readonly<Record<string, number | null>> | null, published: PublishedDelays | undefined, at: Path, gathered: Gathered): void {
+export function warnTiming(
+  timing: Timing | Readonly<Record<string, number | null>> | null,
+  published: PublishedDelays | undefined,
+  at: Path,
+  gathered: Gathered,
+): void {
   for (const [key, value] of Object.entries(timing ?? {})) {
     const least = published && own(published, key);
     if (typeof value === "number" && typeof least === "number" && value < least) {
@@ -119,4 +137,3 @@ export function warnTiming(timing: Timing | Readonly<Record<string, number | nul
     }
   }
 }
-

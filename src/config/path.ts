@@ -9,7 +9,10 @@ export function formatPath(path: Path): string {
   let text = "";
   for (const step of path) {
     if (typeof step === "number") text += `[${step}]`;
-    else text += (text === "" ? "" : ".") + (/^[A-Za-z_][A-Za-z0-9._-]{0,62}$|^[0-9][A-Za-z0-9._-]{0,62}$/.test(step) ? step : "…");
+    else
+      text +=
+        (text === "" ? "" : ".") +
+        (/^[A-Za-z_][A-Za-z0-9._-]{0,62}$|^[0-9][A-Za-z0-9._-]{0,62}$/.test(step) ? step : "…");
   }
   return text;
 }

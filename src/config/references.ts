@@ -21,7 +21,9 @@ export function holdsReference(value: unknown): boolean {
 /** What is wrong with the references of one string by their looks alone; null: nothing. */
 export function malformedReference(text: string): string | null {
   if (!text.includes("${")) return null;
-  const bad = [...text.matchAll(REFERENCE)].some(([, kind, name]) => (kind === "env" ? !VARIABLE.test(name as string) : name === ""));
+  const bad = [...text.matchAll(REFERENCE)].some(([, kind, name]) =>
+    kind === "env" ? !VARIABLE.test(name as string) : name === "",
+  );
   const open = /\$\{(env|file):/.test(text.replace(REFERENCE, ""));
   return bad || open ? "holds a broken reference: write ${env:NAME} or ${file:PATH}" : null;
 }
@@ -38,16 +40,21 @@ export function resolveReferences<T>(value: T, at: Path, source: { env: Env; fol
       return found.text ?? "";
     }) as T;
   }
-  if (Array.isArray(value)) return value.map((item, index) => resolveReferences(item, [...at, index], source, missing)) as T;
+  if (Array.isArray(value))
+    return value.map((item, index) => resolveReferences(item, [...at, index], source, missing)) as T;
   if (!isRecord(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolveReferences(item, [...at, key], source, missing)])) as T;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, resolveReferences(item, [...at, key], source, missing)]),
+  ) as T;
 }
 
 type Found = { text: string; why?: never } | { text?: never; why: string };
 
 function fromEnv(name: string, env: Env): Found {
   const text = Object.hasOwn(env, name) ? env[name] : undefined;
-  return text === undefined || text === "" ? { why: `environment variable ${name} is ${text === "" ? "empty" : "not set"}` } : { text };
+  return text === undefined || text === ""
+    ? { why: `environment variable ${name} is ${text === "" ? "empty" : "not set"}` }
+    : { text };
 }
 
 function fromFile(name: string, folder: string): Found {

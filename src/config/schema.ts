@@ -25,19 +25,36 @@ function refuse(context: z.core.$RefinementCtx, message: string): never {
 
 /** A map for which a plain value may stand: `schedule: 90d` is `schedule: { every: 90d }`. */
 function orScalar<S extends z.ZodType>(key: string, schema: S) {
-  const spread = (value: unknown) => (value === undefined || value === null || typeof value === "object" ? value : { [key]: value });
+  const spread = (value: unknown) =>
+    value === undefined || value === null || typeof value === "object" ? value : { [key]: value };
   return z.preprocess(spread, schema).meta({ scalar: key });
 }
 
-const schedule = orScalar("every", z.strictObject({
-  every: duration.refine((ms) => ms > 0, { error: "must be more than 0s" }).optional().describe("Age at which a key is replaced."),
-  cron: z.string().optional().describe("Cron expression, instead of `every`."),
-  zone: z.string().refine(isZone, { error: "is no time zone such as Europe/Berlin" }).optional().describe("Time zone of `cron`. Default: UTC."),
-  window: z.string().transform((text, context) => {
-    const window = parseWindow(text);
-    return typeof window === "string" ? refuse(context, window) : window;
-  }).optional().describe("When a rotation may start: Mon-Fri 09:00-16:00 Europe/Berlin."),
-}).refine((map) => map.every === undefined || map.cron === undefined, { error: "every and cron exclude each other" }));
+const schedule = orScalar(
+  "every",
+  z
+    .strictObject({
+      every: duration
+        .refine((ms) => ms > 0, { error: "must be more than 0s" })
+        .optional()
+        .describe("Age at which a key is replaced."),
+      cron: z.string().optional().describe("Cron expression, instead of `every`."),
+      zone: z
+        .string()
+        .refine(isZone, { error: "is no time zone such as Europe/Berlin" })
+        .optional()
+        .describe("Time zone of `cron`. Default: UTC."),
+      window: z
+        .string()
+        .transform((text, context) => {
+          const window = parseWindow(text);
+          return typeof window === "string" ? refuse(context, window) : window;
+        })
+        .optional()
+        .describe("When a rotation may start: Mon-Fri 09:00-16:00 Europe/Berlin."),
+    })
+    .refine((map) => map.every === undefined || map.cron === undefined, { error: "every and cron exclude each other" }),
+);
 
 const verify = z.strictObject({
   successes: z.int().min(1).optional().describe("Consecutive successes that prove a new key. Default: 3."),
@@ -53,10 +70,13 @@ const overlap = z.strictObject({
   remind: duration.optional().describe("How often stragglers are named. Default: 24h."),
 });
 
-const soak = orScalar("for", z.strictObject({
-  for: duration.optional().describe("How long an old key stays disabled before it is deleted. Default: 72h."),
-  onFailedUse: z.enum(["reenable", "alert"]).optional().describe("When somebody still tries it. Default: reenable."),
-}));
+const soak = orScalar(
+  "for",
+  z.strictObject({
+    for: duration.optional().describe("How long an old key stays disabled before it is deleted. Default: 72h."),
+    onFailedUse: z.enum(["reenable", "alert"]).optional().describe("When somebody still tries it. Default: reenable."),
+  }),
+);
 
 const retry = z.strictObject({
   attempts: z.int().min(1).optional().describe("Default: 5."),
@@ -72,7 +92,6 @@ const rules = {
   preflight: z.enum(["warn", "strict"]).optional().describe("What a check that cannot tell means. Default: warn."),
 };
 
-export const RULE_KEYS = Object.keys(rules);
 export const defaultsSchema = z.strictObject(rules);
 
 export const timingSchema = z.strictObject({
@@ -83,8 +102,7 @@ export const timingSchema = z.strictObject({
 });
 
 /** The part of an adapter's map that is the policy's. */
-export const issuerKeys = z.strictObject({ type: z.string(), timing: timingSchema.optional() });
-export const storeKeys = issuerKeys;
+export const partKeys = z.strictObject({ type: z.string(), timing: timingSchema.optional() });
 export const notifierKeys = z.strictObject({
   type: z.string(),
   events: z.array(name).optional().describe("Which events are sent. Default: all."),
@@ -101,7 +119,11 @@ export const usageKeys = z.strictObject({
   lag: duration.optional(),
   optional: z.boolean().optional().describe("Its `unknown` does not block."),
 });
-export const stateKeys = z.strictObject({ type: z.string().optional(), url: z.string().optional(), lease: duration.optional() });
+export const stateKeys = z.strictObject({
+  type: z.string().optional(),
+  url: z.string().optional(),
+  lease: duration.optional(),
+});
 
 /** A map whose further keys are an adapter's. `kind` says whose. */
 function part(kind: string) {
@@ -118,11 +140,18 @@ const consumer = z.strictObject({
 });
 
 const asHook = (value: unknown) => (typeof value === "string" || Array.isArray(value) ? { run: value } : value);
-const hook = z.preprocess(asHook, z.strictObject({
-  run: z.union([z.string().min(1), z.tuple([z.string()], z.string())]).describe("A text for sh -c, or a list of arguments."),
-  passValue: z.boolean().optional().describe("Puts the value into the JSON on stdin."),
-  timeout: duration.optional().describe("Default: 10m."),
-})).meta({ scalar: "run" });
+const hook = z
+  .preprocess(
+    asHook,
+    z.strictObject({
+      run: z
+        .union([z.string().min(1), z.tuple([z.string()], z.string())])
+        .describe("A text for sh -c, or a list of arguments."),
+      passValue: z.boolean().optional().describe("Puts the value into the JSON on stdin."),
+      timeout: duration.optional().describe("Default: 10m."),
+    }),
+  )
+  .meta({ scalar: "run" });
 
 export const secretSchema = z.strictObject({
   issuer: part("issuer"),
@@ -147,8 +176,13 @@ const shared = {
 
 export const policySchema = z.strictObject({
   version: z.literal(1),
-  include: z.array(z.string().min(1)).optional().describe("Files with further secrets, stores and notifiers; * stands for any part of a name."),
-  state: orScalar("url", part("state")).optional().describe("Where the state lives. Default: sqlite at .keyturn/state.db."),
+  include: z
+    .array(z.string().min(1))
+    .optional()
+    .describe("Files with further secrets, stores and notifiers; * stands for any part of a name."),
+  state: orScalar("url", part("state"))
+    .optional()
+    .describe("Where the state lives. Default: sqlite at .keyturn/state.db."),
   defaults: defaultsSchema.optional(),
   ...shared,
 });

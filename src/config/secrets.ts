@@ -7,7 +7,7 @@ import type { ConsumerPolicy, HookPolicy, IssuerPolicy, Schedule, SecretPolicy, 
 import { nearest } from "./nearest.ts";
 import { isRecord, own, type Path } from "./path.ts";
 import { adapterOf, asMap, checkSettings, ownKeys, resolveNow, warnTiming, type Gathered } from "./parts.ts";
-import { defaultsSchema, issuerKeys, secretSchema, usageKeys } from "./schema.ts";
+import { partKeys, secretSchema, usageKeys, type defaultsSchema } from "./schema.ts";
 import { buildDelivery, implicitLocal, type DeliveryDraft, type StoreDraft } from "./stores.ts";
 import { check, unknownKey } from "./zod-issues.ts";
 
@@ -57,7 +57,8 @@ export async function buildSecret(
   const fields = issuer?.adapter.fields ?? null;
   const deliveries: (DeliveryDraft | null)[] = [];
   for (const [index, item] of (Array.isArray(map.stores) ? map.stores : []).entries()) {
-    if (isRecord(item)) deliveries.push(await buildDelivery(item, [...at, "stores", index], name, fields, stores, gathered));
+    if (isRecord(item))
+      deliveries.push(await buildDelivery(item, [...at, "stores", index], name, fields, stores, gathered));
   }
   const usage = await buildUsage(map.usage, [...at, "usage"], issuer?.adapter ?? null, gathered);
   if (!data || !issuer || usage === null || !deliveries.every((delivery) => delivery !== null)) return null;
@@ -79,7 +80,10 @@ export async function buildSecret(
       deliveries: ordered.map((delivery, index) => ({ ...delivery.policy, authority: index === 0 })),
       usage,
       consumers: (data.consumers ?? []).map(toConsumer),
-      hooks: Object.fromEntries(HOOK_POINTS.map((point) => [point, toHooks(data.hooks?.[point])])) as Record<HookPoint, HookPolicy[]>,
+      hooks: Object.fromEntries(HOOK_POINTS.map((point) => [point, toHooks(data.hooks?.[point])])) as Record<
+        HookPoint,
+        HookPolicy[]
+      >,
       tags: data.tags ?? [],
       owner: data.owner ?? null,
       runbook: data.runbook ?? null,
@@ -95,17 +99,26 @@ export async function buildSecret(
   };
 }
 
-async function buildIssuer(raw: Record<string, unknown>, at: Path, gathered: Gathered): Promise<{ policy: IssuerPolicy; adapter: IssuerAdapter } | null> {
+async function buildIssuer(
+  raw: Record<string, unknown>,
+  at: Path,
+  gathered: Gathered,
+): Promise<{ policy: IssuerPolicy; adapter: IssuerAdapter } | null> {
   const adapter = await adapterOf("issuer", raw, at, gathered);
   if (!adapter) return null;
-  const { own: mine, rest } = ownKeys(issuerKeys, raw, at, gathered);
-  const settings = checkSettings(adapter.settings, rest, at, Object.keys(issuerKeys.shape), gathered);
+  const { own: mine, rest } = ownKeys(partKeys, raw, at, gathered);
+  const settings = checkSettings(adapter.settings, rest, at, Object.keys(partKeys.shape), gathered);
   if (mine === null || settings === null) return null;
   warnTiming(mine.timing ?? null, adapter.published, [...at, "timing"], gathered);
   return { policy: { type: adapter.type, settings: rest, timing: mine.timing ?? null, at }, adapter };
 }
 
-async function buildUsage(raw: unknown, at: Path, issuer: IssuerAdapter | null, gathered: Gathered): Promise<"none" | UsagePolicy[] | null> {
+async function buildUsage(
+  raw: unknown,
+  at: Path,
+  issuer: IssuerAdapter | null,
+  gathered: Gathered,
+): Promise<"none" | UsagePolicy[] | null> {
   if (raw === "none") return "none";
   const entries = raw === undefined ? [{ type: "issuer" }] : raw;
   if (!Array.isArray(entries)) return null;
@@ -115,7 +128,10 @@ async function buildUsage(raw: unknown, at: Path, issuer: IssuerAdapter | null, 
     if (!isRecord(entry)) continue;
     const { own: mine, rest } = ownKeys(usageKeys, entry, place, gathered);
     if (mine === null) continue;
-    const settings = mine.type === "issuer" ? issuerUsage(rest, place, issuer, raw === undefined ? at.slice(0, -1) : place, gathered) : await monitorUsage(entry, rest, place, gathered);
+    const settings =
+      mine.type === "issuer"
+        ? issuerUsage(rest, place, issuer, raw === undefined ? at.slice(0, -1) : place, gathered)
+        : await monitorUsage(entry, rest, place, gathered);
     if (!settings) continue;
     const { granularity = null, lag = null, optional = false } = mine;
     warnTiming({ granularity, lag }, settings.published, place, gathered);
@@ -127,7 +143,13 @@ async function buildUsage(raw: unknown, at: Path, issuer: IssuerAdapter | null, 
 type Published = { published?: IssuerAdapter["published"] };
 
 /** `type: issuer`: the issuer itself answers, where it can. */
-function issuerUsage(rest: Record<string, unknown>, at: Path, issuer: IssuerAdapter | null, tellAt: Path, gathered: Gathered): Published | null {
+function issuerUsage(
+  rest: Record<string, unknown>,
+  at: Path,
+  issuer: IssuerAdapter | null,
+  tellAt: Path,
+  gathered: Gathered,
+): Published | null {
   for (const key of Object.keys(rest)) gathered.issues.push(unknownKey([...at, key], Object.keys(usageKeys.shape)));
   if (issuer?.reportsUsage === false) {
     gathered.issues.push({
@@ -139,10 +161,17 @@ function issuerUsage(rest: Record<string, unknown>, at: Path, issuer: IssuerAdap
   return issuer && { published: issuer.published ?? {} };
 }
 
-async function monitorUsage(entry: Record<string, unknown>, rest: Record<string, unknown>, at: Path, gathered: Gathered): Promise<Published | null> {
+async function monitorUsage(
+  entry: Record<string, unknown>,
+  rest: Record<string, unknown>,
+  at: Path,
+  gathered: Gathered,
+): Promise<Published | null> {
   const near = typeof entry.type === "string" ? nearest(entry.type, ["issuer"]) : null;
   if (near !== null) {
-    gathered.issues.push(valueIssue([...at, "type"], `unknown usage type "${String(entry.type)}": did you mean "issuer"?`));
+    gathered.issues.push(
+      valueIssue([...at, "type"], `unknown usage type "${String(entry.type)}": did you mean "issuer"?`),
+    );
     return null;
   }
   const adapter = await adapterOf("usage", entry, at, gathered);
@@ -157,7 +186,9 @@ function toConsumer(raw: NonNullable<Secret["consumers"]>[number]): ConsumerPoli
   return { name, match, cadence, cache, required, notify };
 }
 
-function toHooks(raw: readonly { run: HookPolicy["run"]; passValue?: boolean | undefined; timeout?: number | undefined }[] | undefined): HookPolicy[] {
+function toHooks(
+  raw: readonly { run: HookPolicy["run"]; passValue?: boolean | undefined; timeout?: number | undefined }[] | undefined,
+): HookPolicy[] {
   return (raw ?? []).map(({ run, passValue = false, timeout = HOOK_TIMEOUT }) => ({ run, passValue, timeout }));
 }
 
@@ -166,7 +197,12 @@ function toSchedule(inherited: Defaults["schedule"], mine: Defaults["schedule"])
   const when = mine?.every !== undefined || mine?.cron !== undefined ? mine : inherited;
   const { every = null, cron = null } = when ?? {};
   if (every === null && cron === null) return null;
-  return { every, cron, zone: mine?.zone ?? inherited?.zone ?? "UTC", window: mine?.window ?? inherited?.window ?? null };
+  return {
+    every,
+    cron,
+    zone: mine?.zone ?? inherited?.zone ?? "UTC",
+    window: mine?.window ?? inherited?.window ?? null,
+  };
 }
 
 function withUniqueIds(deliveries: readonly DeliveryDraft[]): DeliveryDraft[] {

@@ -19,20 +19,31 @@ export interface Selection {
  * @throws UserError `unknown-secret` with the nearest name, `unknown-tag`, `unknown-store`, `unknown-issuer`,
  *   `usage`; exit 2.
  */
-export function selectSecrets(policy: Policy, selection: Selection, nothingMeans: "all" | "error" = "error"): SecretPolicy[] {
+export function selectSecrets(
+  policy: Policy,
+  selection: Selection,
+  nothingMeans: "all" | "error" = "error",
+): SecretPolicy[] {
   const { names = [], tag, store, issuer, all = false } = selection;
   const secrets = [...policy.secrets.values()];
   const filtered = tag !== undefined || store !== undefined || issuer !== undefined;
-  if (names.length > 0 && (filtered || all)) throw usage("name secrets, or choose them by --tag, --store, --issuer or --all, not both");
+  if (names.length > 0 && (filtered || all))
+    throw usage("name secrets, or choose them by --tag, --store, --issuer or --all, not both");
   if (all && filtered) throw usage("--all already chooses every secret");
   if (names.length > 0) {
     for (const name of names) if (!policy.secrets.has(name)) throw unknown("secret", name, policy.secrets.keys());
     return secrets.filter((secret) => names.includes(secret.name));
   }
-  if (!filtered && !all && nothingMeans === "error") throw usage("no secret named", "name one, or use --tag, --store, --issuer or --all");
+  if (!filtered && !all && nothingMeans === "error")
+    throw usage("no secret named", "name one, or use --tag, --store, --issuer or --all");
 
-  const storesOf = (secret: SecretPolicy) => secret.deliveries.flatMap(({ use, type }) => (use === null ? [type] : [use, type]));
-  const matches = <T extends string>(kind: string, wanted: T | undefined, of: (secret: SecretPolicy) => readonly string[]) => {
+  const storesOf = (secret: SecretPolicy) =>
+    secret.deliveries.flatMap(({ use, type }) => (use === null ? [type] : [use, type]));
+  const matches = <T extends string>(
+    kind: string,
+    wanted: T | undefined,
+    of: (secret: SecretPolicy) => readonly string[],
+  ) => {
     if (wanted === undefined) return () => true;
     const known = new Set(secrets.flatMap(of));
     if (!known.has(wanted)) throw unknown(kind, wanted, known);
@@ -53,6 +64,7 @@ function usage(message: string, ...hints: string[]): UserError {
 function unknown(kind: string, name: string, known: Iterable<string>): UserError {
   const names = [...known];
   const near = nearest(name, names);
-  const hints = near === null ? (suggestion(name, names) ? [suggestion(name, names).slice(2)] : []) : [`did you mean "${near}"?`];
+  const hints =
+    near === null ? (suggestion(name, names) ? [suggestion(name, names).slice(2)] : []) : [`did you mean "${near}"?`];
   return new UserError(`unknown-${kind}`, `unknown ${kind} "${name}"`, { exit: 2, hints });
 }

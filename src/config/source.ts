@@ -41,13 +41,19 @@ export function readPolicy(cwd: string, file?: string): Source {
     transform: (found) => found,
     metaConfigFilePath: null,
   });
-  const found = attempt(file ?? "the policy", () => (file === undefined ? explorer.search(resolve(cwd)) : explorer.load(resolve(cwd, file))));
+  const found = attempt(file ?? "the policy", () =>
+    file === undefined ? explorer.search(resolve(cwd)) : explorer.load(resolve(cwd, file)),
+  );
   if (found === null) {
     throw file === undefined
-      ? new UserError("policy-not-found", `no policy in this folder: there is no ${PLACES.slice(0, -1).join(", ")} and no "rotation" in package.json`, {
-          exit: 2,
-          hints: ["write one: keyturn init", "or name one: keyturn -c FILE"],
-        })
+      ? new UserError(
+          "policy-not-found",
+          `no policy in this folder: there is no ${PLACES.slice(0, -1).join(", ")} and no "rotation" in package.json`,
+          {
+            exit: 2,
+            hints: ["write one: keyturn init", "or name one: keyturn -c FILE"],
+          },
+        )
       : new UserError("policy-not-found", `${file} has no "rotation"`, { exit: 2 });
   }
   const source = own(found.config, "source") as Source | null | undefined;
@@ -74,7 +80,11 @@ function toSource(cwd: string, file: string, text: string, data: unknown): Sourc
 }
 
 function notMap(shown: string, hints: string[]): UserError {
-  return new UserError("policy-invalid", `${shown}: a policy is a map of keys, and this is none`, { exit: 2, at: shown, hints });
+  return new UserError("policy-invalid", `${shown}: a policy is a map of keys, and this is none`, {
+    exit: 2,
+    at: shown,
+    hints,
+  });
 }
 
 function shownFile(cwd: string, file: string): string {
@@ -132,7 +142,10 @@ function shapeProblem(data: unknown): string | null {
     if (typeof value !== "object" || value === null) return null;
     if (depth > 40 || ++nodes > 1_000_000) return "it is nested too deeply, or its aliases (*…) unfold without end";
     for (const key of Object.keys(value)) {
-      const problem = key === "__proto__" ? "no key may be called __proto__" : visit((value as Record<string, unknown>)[key], depth + 1);
+      const problem =
+        key === "__proto__"
+          ? "no key may be called __proto__"
+          : visit((value as Record<string, unknown>)[key], depth + 1);
       if (problem !== null) return problem;
     }
     return null;

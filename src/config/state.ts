@@ -21,7 +21,8 @@ export async function buildState(raw: unknown, gathered: Gathered): Promise<Stat
   const { own: mine, rest } = ownKeys(stateKeys, map, AT, gathered);
   const lease = mine?.lease ?? LEASE;
   if (lease < 1000) gathered.issues.push(valueIssue([...AT, "lease"], "must be at least 1s"));
-  if (isRecord(raw) && own(map, "url") !== undefined && own(map, "type") !== undefined) gathered.issues.push(valueIssue([...AT, "type"], "url and type exclude each other"));
+  if (isRecord(raw) && own(map, "url") !== undefined && own(map, "type") !== undefined)
+    gathered.issues.push(valueIssue([...AT, "type"], "url and type exclude each other"));
   const url = own(map, "url");
   if (typeof url === "string") {
     const at = typeof raw === "string" ? AT : [...AT, "url"];
@@ -48,7 +49,11 @@ function schemeProblem(url: string, registry: Registry): string | null {
  * The backend to open: `url` (from `--state`) where given, else what the policy says.
  * @throws UserError `state-url`, or as {@link Policy.resolve}. Exit 2.
  */
-export async function resolveState(policy: Policy, url: string | null, registry: Registry = allAdapters): Promise<ResolvedState> {
+export async function resolveState(
+  policy: Policy,
+  url: string | null,
+  registry: Registry = allAdapters,
+): Promise<ResolvedState> {
   const { source } = policy.state;
   if (url === null && "type" in source) {
     const adapter = await (registry.state[source.type] as Registry["state"][string]).load();
@@ -56,9 +61,12 @@ export async function resolveState(policy: Policy, url: string | null, registry:
   }
   const text = url ?? (await policy.resolveRaw((source as { url: string }).url, source.at));
   const problem = schemeProblem(text, registry);
-  const entry = Object.values(registry.state).find(({ schemes }) => schemes.some((scheme) => text.toLowerCase().startsWith(`${scheme}:`)));
+  const entry = Object.values(registry.state).find(({ schemes }) =>
+    schemes.some((scheme) => text.toLowerCase().startsWith(`${scheme}:`)),
+  );
   const adapter = await entry?.load();
   const settings = adapter?.fromUrl(text) ?? null;
-  if (problem || !adapter || settings === null) throw new UserError("state-url", `the state URL ${problem ?? "cannot be read"}`, { exit: 2 });
+  if (problem || !adapter || settings === null)
+    throw new UserError("state-url", `the state URL ${problem ?? "cannot be read"}`, { exit: 2 });
   return { adapter, settings: adapter.settings.parse(settings) };
 }

@@ -5,7 +5,7 @@ import type { DeliveryPolicy, StorePolicy } from "./model.ts";
 import { nearest, suggestion } from "./nearest.ts";
 import { own, type Path } from "./path.ts";
 import { adapterOf, asMap, checkSettings, ownKeys, warnTiming, type Gathered } from "./parts.ts";
-import { deliveryKeys, storeKeys } from "./schema.ts";
+import { deliveryKeys, partKeys } from "./schema.ts";
 
 /** A store of the policy and what checking it brought up. */
 export interface StoreDraft {
@@ -23,14 +23,14 @@ export interface DeliveryDraft {
   readonly writes: readonly string[];
 }
 
-const STORE_KEYS = Object.keys(storeKeys.shape);
+const STORE_KEYS = Object.keys(partKeys.shape);
 const DELIVERY_KEYS = Object.keys(deliveryKeys.shape);
 
 export async function buildStore(raw: unknown, at: Path, gathered: Gathered): Promise<StoreDraft | null> {
   const map = asMap(raw, at, gathered);
   const adapter = map && (await adapterOf("store", map, at, gathered));
   if (!map || !adapter) return null;
-  const { own: mine, rest } = ownKeys(storeKeys, map, at, gathered);
+  const { own: mine, rest } = ownKeys(partKeys, map, at, gathered);
   const settings = checkSettings(adapter.settings, rest, at, STORE_KEYS, gathered);
   if (mine === null || settings === null) return null;
   warnTiming(mine.timing ?? null, adapter.published, [...at, "timing"], gathered);
@@ -74,14 +74,26 @@ export async function buildDelivery(
       timing: mine.timing || store.policy.timing ? { ...store.policy.timing, ...mine.timing } : null,
       authority: false,
     },
-    object: JSON.stringify([store.policy.type, store.settings, name], (_, value) => (typeof value === "string" && value.startsWith("./") ? normalize(value) : value)),
+    object: JSON.stringify([store.policy.type, store.settings, name], (_, value) =>
+      typeof value === "string" && value.startsWith("./") ? normalize(value) : value,
+    ),
     writes: Object.keys(target.fields),
   };
 }
 
-type Found = { store: StoreDraft; use: string | null; settings: Record<string, unknown>; delivery: Record<string, unknown> };
+type Found = {
+  store: StoreDraft;
+  use: string | null;
+  settings: Record<string, unknown>;
+  delivery: Record<string, unknown>;
+};
 
-async function storeOf(map: Record<string, unknown>, at: Path, stores: ReadonlyMap<string, StoreDraft | null>, gathered: Gathered): Promise<Found | null> {
+async function storeOf(
+  map: Record<string, unknown>,
+  at: Path,
+  stores: ReadonlyMap<string, StoreDraft | null>,
+  gathered: Gathered,
+): Promise<Found | null> {
   const { issues } = gathered;
   const use = own(map, "use");
   if (use === undefined) return inlineStore(map, at, gathered);
@@ -102,7 +114,10 @@ async function storeOf(map: Record<string, unknown>, at: Path, stores: ReadonlyM
 /** `type:` in the delivery itself: its keys are the store's and the delivery's together. */
 async function inlineStore(map: Record<string, unknown>, at: Path, gathered: Gathered): Promise<Found | null> {
   if (own(map, "type") === undefined && !Object.keys(map).some((key) => nearest(key, ["type", "use"]) !== null)) {
-    gathered.issues.push({ ...missingIssue(at, "use"), hint: "a delivery says `use: NAME` of a store under `stores`, or its own `type:`" });
+    gathered.issues.push({
+      ...missingIssue(at, "use"),
+      hint: "a delivery says `use: NAME` of a store under `stores`, or its own `type:`",
+    });
     return null;
   }
   const adapter = await adapterOf("store", map, at, gathered);
@@ -111,20 +126,38 @@ async function inlineStore(map: Record<string, unknown>, at: Path, gathered: Gat
   const delivery = omit(map, [...DELIVERY_KEYS, ...ofStore]);
   const settings = pick(map, ofStore);
   const parsed = checkSettings(adapter.settings, settings, at, [], gathered);
-  return parsed && { store: { policy: { type: adapter.type, settings, timing: null, at }, adapter, settings: parsed }, use: null, settings, delivery };
+  return (
+    parsed && {
+      store: { policy: { type: adapter.type, settings, timing: null, at }, adapter, settings: parsed },
+      use: null,
+      settings,
+      delivery,
+    }
+  );
 }
 
-function fieldsExist(fields: Record<string, string>, at: Path, issuerFields: readonly string[] | null, gathered: Gathered): boolean {
+function fieldsExist(
+  fields: Record<string, string>,
+  at: Path,
+  issuerFields: readonly string[] | null,
+  gathered: Gathered,
+): boolean {
   // An issuer whose fields only show when it runs declares none.
   if (!issuerFields || issuerFields.length === 0) return true;
   const wrong = Object.entries(fields).filter(([, field]) => !issuerFields.includes(field));
-  for (const [key, field] of wrong) gathered.issues.push(valueIssue([...at, key], `is no field of the issuer${suggestion(field, issuerFields)}`));
+  for (const [key, field] of wrong)
+    gathered.issues.push(valueIssue([...at, key], `is no field of the issuer${suggestion(field, issuerFields)}`));
   if (Object.keys(fields).length === 0) gathered.issues.push(valueIssue(at, "must not be empty"));
   return wrong.length === 0;
 }
 
 /** The encrypted store on this machine, for secrets that have mirrors only. */
-export async function implicitLocal(at: Path, secret: string, issuerFields: readonly string[], gathered: Gathered): Promise<DeliveryDraft | null> {
+export async function implicitLocal(
+  at: Path,
+  secret: string,
+  issuerFields: readonly string[],
+  gathered: Gathered,
+): Promise<DeliveryDraft | null> {
   return buildDelivery({ type: "local" }, at, secret, issuerFields, new Map(), gathered);
 }
 

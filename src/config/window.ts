@@ -22,7 +22,10 @@ const MINUTE_MS = 60_000;
  * @returns the window, or what is wrong with the text (without quoting it).
  */
 export function parseWindow(text: string): Window | string {
-  const words = text.replace(/\s*([,-])\s*(?=[\dA-Za-z])/g, "$1").trim().split(/\s+/);
+  const words = text
+    .replace(/\s*([,-])\s*(?=[\dA-Za-z])/g, "$1")
+    .trim()
+    .split(/\s+/);
   let days: readonly number[] = [0, 1, 2, 3, 4, 5, 6];
   if (/^[a-z]{3}([,-]|$)/i.test(words[0] ?? "")) {
     const named = parseDays(words.shift() as string);
@@ -31,7 +34,8 @@ export function parseWindow(text: string): Window | string {
   }
   const ranges = (words.shift() ?? "").split(",").map(parseRange);
   if (!ranges.every((range) => range !== null)) return "has no times such as 09:00-16:00";
-  if (ranges.some((range) => range.from === range.to)) return "never opens: a range starts when it ends (all day is 00:00-24:00)";
+  if (ranges.some((range) => range.from === range.to))
+    return "never opens: a range starts when it ends (all day is 00:00-24:00)";
   const zone = words.shift() ?? "UTC";
   if (words.length > 0 || !isZone(zone)) return "ends in something that is no time zone such as Europe/Berlin";
   return { text, zone, days, ranges };
@@ -67,7 +71,14 @@ function formatFor(zone: string): Intl.DateTimeFormat | null {
   if (format === undefined) {
     try {
       format = new Intl.DateTimeFormat("en-US", {
-        timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric",
+        timeZone: zone,
+        hourCycle: "h23",
+        year: "numeric",
+        month: "numeric",
+        day: "numeric",
+        hour: "numeric",
+        minute: "numeric",
+        second: "numeric",
       });
     } catch {
       format = null;
@@ -100,7 +111,10 @@ function wallClock(at: Instant, zone: string): number {
 function formatted(at: Instant, zone: string): number {
   const parts: Record<string, number> = {};
   for (const { type, value } of (formatFor(zone) as Intl.DateTimeFormat).formatToParts(at)) parts[type] = Number(value);
-  const { year, month, day, hour, minute, second } = parts as Record<"year" | "month" | "day" | "hour" | "minute" | "second", number>;
+  const { year, month, day, hour, minute, second } = parts as Record<
+    "year" | "month" | "day" | "hour" | "minute" | "second",
+    number
+  >;
   return Date.UTC(year, month - 1, day, hour, minute, second);
 }
 

@@ -20,7 +20,12 @@ interface CheckOptions {
 }
 
 /** Parses `value`, telling what is wrong in our own words, at its place in the policy. */
-export function check<S extends z.ZodType>(schema: S, value: unknown, at: Path, options: CheckOptions = {}): Checked<z.output<S>> {
+export function check<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
+  at: Path,
+  options: CheckOptions = {},
+): Checked<z.output<S>> {
   const first = schema.safeParse(value);
   if (first.success) return { data: first.data, issues: NONE };
   // Only for what failed: words cost. The schema that refused a key is only known while the message is made; the issue keeps the same array of keys.
@@ -32,7 +37,10 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, at: Path, 
     },
   });
   if (result.success) return { data: result.data, issues: NONE };
-  const kept = options.references === "kept" ? result.error.issues.filter((issue) => !standsForReference(issue, value)) : result.error.issues;
+  const kept =
+    options.references === "kept"
+      ? result.error.issues.filter((issue) => !standsForReference(issue, value))
+      : result.error.issues;
   if (kept.length === 0) return { data: value as z.output<S>, issues: NONE };
   return {
     data: null,
@@ -71,7 +79,15 @@ function standsForReference(issue: z.core.$ZodIssue, value: unknown): boolean {
 
 type RawIssue = z.core.$ZodRawIssue & z.core.$ZodIssue;
 
-const TYPES: Record<string, string> = { string: "a text", number: "a number", int: "a whole number", boolean: "true or false", array: "a list", object: "a map", record: "a map" };
+const TYPES: Record<string, string> = {
+  string: "a text",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "a map",
+  record: "a map",
+};
 
 function words(raw: RawIssue): string {
   switch (raw.code) {
@@ -89,7 +105,11 @@ function words(raw: RawIssue): string {
     case "invalid_format":
       return raw.format === "url" ? "is no URL" : "has the wrong form";
     case "invalid_union": {
-      const expected = raw.errors.flatMap((branch) => branch.flatMap((issue) => (issue.code === "invalid_type" && issue.path.length === 0 ? [TYPES[issue.expected] ?? issue.expected] : [])));
+      const expected = raw.errors.flatMap((branch) =>
+        branch.flatMap((issue) =>
+          issue.code === "invalid_type" && issue.path.length === 0 ? [TYPES[issue.expected] ?? issue.expected] : [],
+        ),
+      );
       return expected.length === raw.errors.length ? `must be ${expected.join(" or ")}` : "has none of the known forms";
     }
     case "invalid_key":

@@ -21,12 +21,29 @@ test("every registered adapter loads under its own name", async () => {
 });
 
 test("the JSON Schema has the policy's keys and every adapter's settings", async () => {
-  const schema = (await jsonSchema()) as { properties: object; $defs: Record<string, { anyOf: { properties: Record<string, unknown>; required: string[] }[] }> };
-  expect(Object.keys(schema.properties)).toEqual(["version", "include", "state", "defaults", "stores", "notifiers", "secrets"]);
-  const issuer = schema.$defs.issuer?.anyOf.find((one) => (one.properties.type as { const: string }).const === "api-keys");
+  const schema = (await jsonSchema()) as {
+    properties: object;
+    $defs: Record<string, { anyOf: { properties: Record<string, unknown>; required: string[] }[] }>;
+  };
+  expect(Object.keys(schema.properties)).toEqual([
+    "version",
+    "include",
+    "state",
+    "defaults",
+    "stores",
+    "notifiers",
+    "secrets",
+  ]);
+  const issuer = schema.$defs.issuer?.anyOf.find(
+    (one) => (one.properties.type as { const: string }).const === "api-keys",
+  );
   expect(issuer?.required).toEqual(expect.arrayContaining(["type", "url", "client", "adminToken"]));
   expect(issuer?.required).not.toContain("maxKeys");
-  expect(issuer?.properties.adminToken).toMatchObject({ type: "string", pattern: expect.stringContaining("env|file"), description: expect.any(String) });
+  expect(issuer?.properties.adminToken).toMatchObject({
+    type: "string",
+    pattern: expect.stringContaining("env|file"),
+    description: expect.any(String),
+  });
   expect(issuer?.properties.timing).toBeDefined();
   expect(schema.$defs.delivery?.anyOf).toHaveLength(1 + Object.keys(registry.store).length);
   // Every reference leads somewhere, and no mark of ours is left.

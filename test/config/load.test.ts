@@ -20,7 +20,14 @@ describe("defaults", () => {
     expect(policy.state).toEqual({ source: { type: "sqlite", settings: {}, at: ["state"] }, lease: 15_000 });
     expect(policy.secrets.get("payments")).toMatchObject({
       usage: [{ type: "issuer", optional: false, granularity: null, lag: null }],
-      consumers: [], tags: [], owner: null, runbook: null, acceptOutage: false, enabled: true, schedule: null, preflight: "warn",
+      consumers: [],
+      tags: [],
+      owner: null,
+      runbook: null,
+      acceptOutage: false,
+      enabled: true,
+      schedule: null,
+      preflight: "warn",
       verify: { successes: 3, spread: 30_000, deadline: 300_000 },
       overlap: { minimum: 24 * HOUR, quiet: 26 * HOUR, maximum: 336 * HOUR, onMaximum: "block", remind: 24 * HOUR },
       soak: { for: 72 * HOUR, onFailedUse: "reenable" },
@@ -29,16 +36,27 @@ describe("defaults", () => {
   });
 
   test("are merged key by key under a secret's own, and scalars stand for maps", async () => {
-    const top = "defaults: { overlap: { quiet: 1h, minimum: 2h }, soak: { onFailedUse: alert }, preflight: strict, schedule: { cron: '0 3 * * *', window: '09:00-10:00' } }\n";
-    const secret = await payments(policyWith(`${GOOD}\noverlap: { quiet: 5m }\nsoak: 0s\nschedule: 30d\nusage: none`, top));
+    const top =
+      "defaults: { overlap: { quiet: 1h, minimum: 2h }, soak: { onFailedUse: alert }, preflight: strict, schedule: { cron: '0 3 * * *', window: '09:00-10:00' } }\n";
+    const secret = await payments(
+      policyWith(`${GOOD}\noverlap: { quiet: 5m }\nsoak: 0s\nschedule: 30d\nusage: none`, top),
+    );
     expect(secret.overlap).toMatchObject({ quiet: 300_000, minimum: 2 * HOUR, maximum: 336 * HOUR });
     expect(secret.soak).toEqual({ for: 0, onFailedUse: "alert" });
     expect(secret).toMatchObject({ preflight: "strict", usage: "none" });
-    expect(secret.schedule).toMatchObject({ every: 720 * HOUR, cron: null, window: { text: "09:00-10:00", zone: "UTC" } });
+    expect(secret.schedule).toMatchObject({
+      every: 720 * HOUR,
+      cron: null,
+      window: { text: "09:00-10:00", zone: "UTC" },
+    });
   });
 
   test("of consumers and hooks", async () => {
-    const secret = await payments(policyWith(`${GOOD}\nconsumers: [{ name: checkout }, { name: b, match: [x], required: false, cache: 1h }]\nhooks: { afterDone: ["a b", [a, b], { run: c, passValue: true, timeout: 1m }] }`));
+    const secret = await payments(
+      policyWith(
+        `${GOOD}\nconsumers: [{ name: checkout }, { name: b, match: [x], required: false, cache: 1h }]\nhooks: { afterDone: ["a b", [a, b], { run: c, passValue: true, timeout: 1m }] }`,
+      ),
+    );
     expect(secret.consumers).toEqual([
       { name: "checkout", match: ["checkout", "checkout-*"], cadence: null, cache: null, required: true, notify: null },
       { name: "b", match: ["x"], cadence: null, cache: HOUR, required: false, notify: null },
@@ -56,28 +74,56 @@ describe("deliveries", () => {
   const stores = "stores:\n  env: { type: dotenv, path: a.env }\n  room: { type: local, timing: { settle: 1s } }\n";
 
   test("the first staged store is the authority and stands first", async () => {
-    const secret = await payments(policyWith(`${ISSUER}\nstores: [{ use: env, fields: { K: apiKey } }, { use: room, name: pay, timing: { propagation: 2s } }]`, stores));
-    expect(secret.deliveries.map(({ id, use, type, name, authority }) => ({ id, use, type, name, authority }))).toEqual([
-      { id: "room/pay", use: "room", type: "local", name: "pay", authority: true },
-      { id: "env/a.env", use: "env", type: "dotenv", name: "a.env", authority: false },
-    ]);
-    expect(secret.deliveries[0]).toMatchObject({ delivery: { name: "pay" }, fields: null, timing: { settle: 1000, propagation: 2000 } });
-    expect(secret.deliveries[1]).toMatchObject({ settings: { path: "a.env" }, delivery: {}, fields: { K: "apiKey" }, timing: null });
+    const secret = await payments(
+      policyWith(
+        `${ISSUER}\nstores: [{ use: env, fields: { K: apiKey } }, { use: room, name: pay, timing: { propagation: 2s } }]`,
+        stores,
+      ),
+    );
+    expect(secret.deliveries.map(({ id, use, type, name, authority }) => ({ id, use, type, name, authority }))).toEqual(
+      [
+        { id: "room/pay", use: "room", type: "local", name: "pay", authority: true },
+        { id: "env/a.env", use: "env", type: "dotenv", name: "a.env", authority: false },
+      ],
+    );
+    expect(secret.deliveries[0]).toMatchObject({
+      delivery: { name: "pay" },
+      fields: null,
+      timing: { settle: 1000, propagation: 2000 },
+    });
+    expect(secret.deliveries[1]).toMatchObject({
+      settings: { path: "a.env" },
+      delivery: {},
+      fields: { K: "apiKey" },
+      timing: null,
+    });
   });
 
   test("mirrors only: the local store is put in front", async () => {
     const secret = await payments(policyWith(`${ISSUER}\nstores: [{ type: dotenv, path: a.env }]`));
-    expect(secret.deliveries.map(({ id, authority }) => [id, authority])).toEqual([["local/payments", true], ["dotenv/a.env", false]]);
+    expect(secret.deliveries.map(({ id, authority }) => [id, authority])).toEqual([
+      ["local/payments", true],
+      ["dotenv/a.env", false],
+    ]);
   });
 
   test("ids stay unique where one object takes two deliveries", async () => {
-    const top = policyWith(`${ISSUER}\nstores: [{ use: env, fields: { A: apiKey } }, { use: env, fields: { B: apiKey } }]`, stores);
-    expect((await payments(top)).deliveries.map(({ id }) => id)).toEqual(["local/payments", "env/a.env", "env/a.env#2"]);
+    const top = policyWith(
+      `${ISSUER}\nstores: [{ use: env, fields: { A: apiKey } }, { use: env, fields: { B: apiKey } }]`,
+      stores,
+    );
+    expect((await payments(top)).deliveries.map(({ id }) => id)).toEqual([
+      "local/payments",
+      "env/a.env",
+      "env/a.env#2",
+    ]);
   });
 
   test("other fields of the same object are no clash", async () => {
     const other = `  orders:\n    ${ISSUER}\n    stores: [{ use: env, fields: { B: apiKey } }]\n`;
-    const { policy } = await load(policyWith(`${ISSUER}\nstores: [{ use: env, fields: { A: apiKey } }]`, stores) + other);
+    const { policy } = await load(
+      policyWith(`${ISSUER}\nstores: [{ use: env, fields: { A: apiKey } }]`, stores) + other,
+    );
     expect([...policy.secrets.keys()]).toEqual(["payments", "orders"]);
   });
 });
@@ -86,7 +132,9 @@ describe("where the policy is found", () => {
   test("in package.json, and in JSON", async () => {
     const json = { version: 1, secrets: {} };
     expect((await load({ "package.json": JSON.stringify({ rotation: json }) })).policy.secrets.size).toBe(0);
-    expect((await load({ "rotation.config.json": JSON.stringify(json), "package.json": "{}" })).policy.file).toMatch(/rotation\.config\.json$/);
+    expect((await load({ "rotation.config.json": JSON.stringify(json), "package.json": "{}" })).policy.file).toMatch(
+      /rotation\.config\.json$/,
+    );
   });
 
   test("under the name given", async () => {
@@ -98,18 +146,26 @@ describe("where the policy is found", () => {
     const folder = folderWith({
       "rotation.config.yaml": policyWith(GOOD),
       "below/rotation.config.js": "globalThis.wasRun = true; module.exports = {}",
-      "below/.config/config.js": "globalThis.wasRun = true; module.exports = { cosmiconfig: { searchPlaces: ['rotation.config.js'] } }",
+      "below/.config/config.js":
+        "globalThis.wasRun = true; module.exports = { cosmiconfig: { searchPlaces: ['rotation.config.js'] } }",
       "below/package.json": JSON.stringify({ cosmiconfig: { searchPlaces: ["rotation.config.js"] } }),
     });
-    await expect(loadPolicy({ cwd: `${folder}/below`, env: {} })).rejects.toMatchObject({ code: "policy-not-found", options: { exit: 2 } });
-    await expect(loadPolicy({ cwd: `${folder}/below`, file: "rotation.config.js", env: {} })).rejects.toMatchObject({ code: /^policy-/ });
+    await expect(loadPolicy({ cwd: `${folder}/below`, env: {} })).rejects.toMatchObject({
+      code: "policy-not-found",
+      options: { exit: 2 },
+    });
+    await expect(loadPolicy({ cwd: `${folder}/below`, file: "rotation.config.js", env: {} })).rejects.toMatchObject({
+      code: /^policy-/,
+    });
     expect(globalThis).not.toHaveProperty("wasRun");
   });
 
   test("a file that is not there, a folder, an empty file", async () => {
     expect((await refusal({ a: "" }, { file: "nothing.yaml" })).message).toBe("nothing.yaml is not there");
     expect((await refusal({ "a/b": "" }, { file: "a" })).code).toBe("policy-unreadable");
-    expect((await refusal({ "rotation.config.yaml": "# soon\n" })).message).toBe("rotation.config.yaml: a policy is a map of keys, and this is none");
+    expect((await refusal({ "rotation.config.yaml": "# soon\n" })).message).toBe(
+      "rotation.config.yaml: a policy is a map of keys, and this is none",
+    );
   });
 });
 
@@ -128,23 +184,33 @@ describe("include", () => {
   });
 
   test("a clash names both files", async () => {
-    const error = await refusal({ "rotation.config.yaml": main, "teams/b.yaml": `secrets:\n  a: { ${ISSUER}, ${STORES} }\n` });
+    const error = await refusal({
+      "rotation.config.yaml": main,
+      "teams/b.yaml": `secrets:\n  a: { ${ISSUER}, ${STORES} }\n`,
+    });
     expect(error.message).toBe("teams/b.yaml:2:3: secrets.a: is in rotation.config.yaml already");
   });
 
   test("issues are placed in the included file", async () => {
-    const error = await refusal({ "rotation.config.yaml": main, "teams/b.yaml": `secrets:\n  b: { ${ISSUER}, ${STORES}, onwer: x }\n` });
+    const error = await refusal({
+      "rotation.config.yaml": main,
+      "teams/b.yaml": `secrets:\n  b: { ${ISSUER}, ${STORES}, onwer: x }\n`,
+    });
     expect(error.message).toMatch(/^teams\/b\.yaml:2:\d+: unknown key "onwer" in secrets\.b: did you mean "owner"\?$/);
   });
 
   test("nothing else may stand there, and a file named outright must be there", async () => {
-    expect((await refusal({ "rotation.config.yaml": main, "teams/b.yaml": "defaults: {}\n" })).message).toBe('teams/b.yaml:1:1: unknown key "defaults": known are stores, notifiers, secrets');
+    expect((await refusal({ "rotation.config.yaml": main, "teams/b.yaml": "defaults: {}\n" })).message).toBe(
+      'teams/b.yaml:1:1: unknown key "defaults": known are stores, notifiers, secrets',
+    );
     expect((await refusal('version: 1\ninclude: ["gone.yaml"]\n')).message).toBe("gone.yaml is not there");
   });
 });
 
 describe("references", () => {
-  const text = policyWith(`issuer: { type: api-keys, url: "http://\${env:HOST}:\${file:port}", client: a, adminToken: "\${env:TOKEN}" }\n${STORES}`);
+  const text = policyWith(
+    `issuer: { type: api-keys, url: "http://\${env:HOST}:\${file:port}", client: a, adminToken: "\${env:TOKEN}" }\n${STORES}`,
+  );
 
   test("stay as they are until they are asked for", async () => {
     const cwd = folderWith({ "rotation.config.yaml": text, port: "80\n" });
@@ -152,7 +218,10 @@ describe("references", () => {
     const { policy } = await loadPolicy({ cwd, env: { HOST: "h", TOKEN: "t" } });
     const { issuer } = policy.secrets.get("payments") as SecretPolicy;
     expect(issuer.settings.adminToken).toBe("${env:TOKEN}");
-    expect(await policy.resolve(issuer.settings, issuer.at, adapter.settings)).toMatchObject({ url: "http://h:80", adminToken: "t" });
+    expect(await policy.resolve(issuer.settings, issuer.at, adapter.settings)).toMatchObject({
+      url: "http://h:80",
+      adminToken: "t",
+    });
   });
 
   test("missing ones are named with their places, all at once", async () => {
@@ -170,15 +239,25 @@ describe("references", () => {
 
   test("are read at once where the policy itself needs them", async () => {
     const cron = policyWith(`${GOOD}\nschedule: "\${env:EVERY}"\nowner: "\${env:WHO}"`);
-    expect((await load(cron, { env: { EVERY: "2d", WHO: "me" } })).policy.secrets.get("payments")).toMatchObject({ owner: "me", schedule: { every: 48 * HOUR } });
-    expect(await refusal(cron, { env: { EVERY: "2d" } })).toMatchObject({ code: "credentials-missing", message: "rotation.config.yaml:7:12: secrets.payments.owner: environment variable WHO is not set" });
+    expect((await load(cron, { env: { EVERY: "2d", WHO: "me" } })).policy.secrets.get("payments")).toMatchObject({
+      owner: "me",
+      schedule: { every: 48 * HOUR },
+    });
+    expect(await refusal(cron, { env: { EVERY: "2d" } })).toMatchObject({
+      code: "credentials-missing",
+      message: "rotation.config.yaml:7:12: secrets.payments.owner: environment variable WHO is not set",
+    });
   });
 
   test("what comes in is checked, and not printed", async () => {
     const schema = z.object({ size: z.enum(["small", "large"]) });
     const { policy } = await load(text, { env: { X: "swordfish" } });
-    const error = await policy.resolve({ size: "${env:X}" }, ["secrets", "payments", "issuer"], schema).catch((thrown: unknown) => thrown);
-    expect((error as Error).message).toBe("rotation.config.yaml:4:13: secrets.payments.issuer.size: must be small or large");
+    const error = await policy
+      .resolve({ size: "${env:X}" }, ["secrets", "payments", "issuer"], schema)
+      .catch((thrown: unknown) => thrown);
+    expect((error as Error).message).toBe(
+      "rotation.config.yaml:4:13: secrets.payments.issuer.size: must be small or large",
+    );
   });
 });
 
@@ -187,19 +266,44 @@ describe("usage and delays", () => {
     ...registry,
     issuer: {
       silent: {
-        load: async () => ({ type: "silent", settings: z.object({}), fields: ["k"], reportsUsage: false, published: { settle: 10_000 }, create: () => { throw new Error("not made"); } }),
+        load: async () => ({
+          type: "silent",
+          settings: z.object({}),
+          fields: ["k"],
+          reportsUsage: false,
+          published: { settle: 10_000 },
+          create: () => {
+            throw new Error("not made");
+          },
+        }),
       },
     },
-    usage: { watch: { load: async () => ({ type: "watch", settings: z.object({ trail: z.string() }), published: { lag: 60_000 }, create: () => { throw new Error("not made"); } }) } },
+    usage: {
+      watch: {
+        load: async () => ({
+          type: "watch",
+          settings: z.object({ trail: z.string() }),
+          published: { lag: 60_000 },
+          create: () => {
+            throw new Error("not made");
+          },
+        }),
+      },
+    },
   };
-  const with_ = (usage: string) => load(policyWith(`issuer: { type: silent, timing: { settle: 1s } }\n${STORES}${usage}`), { registry: silent });
+  const with_ = (usage: string) =>
+    load(policyWith(`issuer: { type: silent, timing: { settle: 1s } }\n${STORES}${usage}`), { registry: silent });
 
   test("an issuer that reports none needs a monitor or none", async () => {
-    await expect(with_("")).rejects.toThrow("rotation.config.yaml:3:3: secrets.payments: this issuer does not report who uses its keys");
+    await expect(with_("")).rejects.toThrow(
+      "rotation.config.yaml:3:3: secrets.payments: this issuer does not report who uses its keys",
+    );
     await expect(with_("\nusage: [{ type: issuer }]")).rejects.toThrow("this issuer does not report");
     await expect(with_("\nusage: none")).resolves.toBeDefined();
     const { policy } = await with_("\nusage: [{ type: watch, trail: t, lag: 2m, optional: true }]");
-    expect(policy.secrets.get("payments")?.usage).toMatchObject([{ type: "watch", settings: { trail: "t" }, lag: 120_000, optional: true }]);
+    expect(policy.secrets.get("payments")?.usage).toMatchObject([
+      { type: "watch", settings: { trail: "t" }, lag: 120_000, optional: true },
+    ]);
   });
 
   test("a delay below the published one is a warning", async () => {
@@ -218,7 +322,8 @@ test("a policy without secrets is a warning", async () => {
 
 describe("state", () => {
   test("comes from the command line, the policy's text or map, or is the default", async () => {
-    const settings = async (text: string, url: string | null, env = {}) => (await resolveState((await load(`version: 1\n${text}`, { env })).policy, url)).settings;
+    const settings = async (text: string, url: string | null, env = {}) =>
+      (await resolveState((await load(`version: 1\n${text}`, { env })).policy, url)).settings;
     expect(await settings("", null)).toEqual({ path: ".keyturn/state.db" });
     expect(await settings("state: sqlite:a.db\n", null)).toEqual({ path: "a.db" });
     expect(await settings("state: { type: sqlite, path: b.db, lease: 20s }\n", null)).toEqual({ path: "b.db" });

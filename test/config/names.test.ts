@@ -21,7 +21,8 @@ secrets:
 
 test("secrets are chosen by name, or by what all selectors name", async () => {
   const { policy: loaded } = await load(policy);
-  const chosen = (...args: Parameters<typeof selectSecrets> extends [unknown, ...infer R] ? R : never) => selectSecrets(loaded, ...args).map(({ name }) => name);
+  const chosen = (...args: Parameters<typeof selectSecrets> extends [unknown, ...infer R] ? R : never) =>
+    selectSecrets(loaded, ...args).map(({ name }) => name);
   expect(chosen({ names: ["c", "a"] })).toEqual(["a", "c"]);
   expect(chosen({ tag: "prod" })).toEqual(["a", "b"]);
   expect(chosen({ tag: "prod", store: "env" })).toEqual(["b"]);
@@ -40,9 +41,16 @@ test("what does not exist is refused with the nearest name", async () => {
       return thrown;
     }
   };
-  expect(error({ names: ["d"] })).toMatchObject({ code: "unknown-secret", message: 'unknown secret "d"', options: { exit: 2, hints: ['did you mean "a"?'] } });
+  expect(error({ names: ["d"] })).toMatchObject({
+    code: "unknown-secret",
+    message: 'unknown secret "d"',
+    options: { exit: 2, hints: ['did you mean "a"?'] },
+  });
   expect(error({ tag: "prodd" })).toMatchObject({ code: "unknown-tag", options: { hints: ['did you mean "prod"?'] } });
-  expect(error({ store: "nowhere" })).toMatchObject({ code: "unknown-store", options: { hints: ["known are local, env, dotenv"] } });
+  expect(error({ store: "nowhere" })).toMatchObject({
+    code: "unknown-store",
+    options: { hints: ["known are local, env, dotenv"] },
+  });
   expect(error({ names: ["a"], all: true })).toMatchObject({ code: "usage", options: { exit: 2 } });
   expect(error({})).toMatchObject({ code: "usage" });
 });

@@ -20,8 +20,18 @@ describe("windows", () => {
     ["over the week-end", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-01-09T15:00Z", "2026-01-12T08:00"],
     ["summer time", "Mon-Fri 09:00-16:00 Europe/Berlin", "2026-07-08T05:00Z", "2026-07-08T07:00"],
     ["over the change to summer time", "Mon 09:00-10:00 Europe/Berlin", "2026-03-28T12:00Z", "2026-03-30T07:00"],
-    ["an hour that is skipped comes as much later", "02:15-02:45 Europe/Berlin", "2026-03-29T00:30Z", "2026-03-29T01:15"],
-    ["an hour that comes twice opens at the first", "02:15-02:45 Europe/Berlin", "2026-10-24T23:00Z", "2026-10-25T00:15"],
+    [
+      "an hour that is skipped comes as much later",
+      "02:15-02:45 Europe/Berlin",
+      "2026-03-29T00:30Z",
+      "2026-03-29T01:15",
+    ],
+    [
+      "an hour that comes twice opens at the first",
+      "02:15-02:45 Europe/Berlin",
+      "2026-10-24T23:00Z",
+      "2026-10-25T00:15",
+    ],
     ["overnight, before midnight", "Fri 22:00-04:00", "2026-01-09T23:00Z", "2026-01-09T23:00"],
     ["overnight, after midnight", "Fri 22:00-04:00", "2026-01-10T03:59Z", "2026-01-10T03:59"],
     ["overnight, over", "Fri 22:00-04:00", "2026-01-10T04:00Z", "2026-01-16T22:00"],
@@ -32,7 +42,18 @@ describe("windows", () => {
     ["a day that is shorter by an hour", "00:00-24:00 Europe/Berlin", "2026-03-29T21:59Z", "2026-03-29T21:59"],
   ])("%s", (_, text, from, expected) => expect(opens(text, from)).toBe(expected));
 
-  test.each(["", "Mon", "Mon-Foo 09:00-10:00", "9-10", "09:60-10:00", "25:00-26:00", "09:00-09:00", "09:00-10:00 Nowhere", "09:00-10:00 UTC UTC", "09:00-10:00,"])("%j is none", (text) => {
+  test.each([
+    "",
+    "Mon",
+    "Mon-Foo 09:00-10:00",
+    "9-10",
+    "09:60-10:00",
+    "25:00-26:00",
+    "09:00-09:00",
+    "09:00-10:00 Nowhere",
+    "09:00-10:00 UTC UTC",
+    "09:00-10:00,",
+  ])("%j is none", (text) => {
     expect(parseWindow(text)).toBeTypeOf("string");
   });
 });
@@ -42,7 +63,10 @@ describe("next due", () => {
 
   test("by age", async () => {
     const daily = { ...schedule, every: 86_400_000 };
-    expect(await nextDue(daily, 1000, 5000)).toEqual({ dueAt: 86_401_000, window: { open: true, opensAt: 86_401_000 } });
+    expect(await nextDue(daily, 1000, 5000)).toEqual({
+      dueAt: 86_401_000,
+      window: { open: true, opensAt: 86_401_000 },
+    });
     expect(await nextDue(daily, null, 5000)).toEqual({ dueAt: 5000, window: { open: true, opensAt: 5000 } });
     expect((await nextDue(daily, 1000, 99_999_999)).window.opensAt).toBe(99_999_999);
   });
