@@ -1,0 +1,28 @@
+declare const KEYTURN_VERSION: string;
+
+const argv = process.argv.slice(2);
+
+// Before anything is loaded: scripts ask for it often.
+if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) process.stdout.write(`${KEYTURN_VERSION}\n`);
+else await start();
+
+async function start(): Promise<void> {
+  const { main } = await import("./commands/main.ts");
+  const stop = new AbortController();
+  for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    process.on(name, () => (stop.signal.aborted ? process.exit(code) : stop.abort(name)));
+  }
+  // Whoever read our output has gone; that is no reason to leave work half done.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+  const crashed = new Promise<never>((_, reject) => {
+    process.on("uncaughtException", reject);
+    process.on("unhandledRejection", reject);
+  });
+  crashed.catch(() => {});
+
+  const { stdin, stdout, stderr, env } = process;
+  const world = { argv, stdin, stdout, stderr, env, cwd: process.cwd(), version: KEYTURN_VERSION, now: Date.now };
+  const code = await main({ ...world, signal: stop.signal, crashed });
+  await Promise.all([stdout, stderr].map((stream) => new Promise((done) => stream.write("", () => done(null)))));
+  process.exit(code);
+}

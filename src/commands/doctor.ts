@@ -1,0 +1,89 @@
+import type { SecretPolicy } from "../config/model.ts";
+import { ProviderError } from "../core/errors.ts";
+import { outcomeOf, type ReasonCode } from "../core/reasons.ts";
+import type { SecretPorts } from "../engine/deps.ts";
+import { preview } from "../engine/preview.ts";
+import type { Description, Finding } from "../ports/context.ts";
+import type { Ctx } from "../ports/context.ts";
+import { plain } from "../ui/text.ts";
+import { eachWired } from "./advance.ts";
+import { choose, selectionOf } from "./choose.ts";
+import { ranRow } from "./members.ts";
+import type { Session } from "./session.ts";
+import { nextDue } from "./subject.ts";
+import { verb } from "./verb.ts";
+
+/** One thing that was looked at. */
+interface Examined {
+  readonly secret: string;
+  /** `issuer api-keys`, `store prod: prod/payments`, `rotation`. */
+  readonly part: string;
+  readonly verdict: "ok" | "warning" | "blocks";
+  readonly reason: string | null;
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+/** Reads only. Slots, names and everything else that a rotation would trip over show in its preview. */
+export const doctor = verb({
+  parse: (args, options) => selectionOf(args, options),
+  run: async (selection, session) => {
+    const secrets = await choose(session, selection, "all");
+    const deps = await session.engine();
+    const examined: Examined[] = [];
+    const report = await eachWired(session, secrets, async (secret, ports) => {
+      const parts = await examine(session, secret, ports);
+      const seen = await preview(deps, ports, { looks: true, force: true, signal: session.signal });
+      const blocks = seen.outcome === "blocked" || seen.outcome === "failed";
+      const rotation: Examined = {
+        secret: secret.name, part: "rotation", verdict: blocks ? "blocks" : "ok", reason: blocks ? seen.reason : null,
+        message: blocks ? seen.message : "could begin now", hint: blocks ? (seen.hints[0] ?? null) : null,
+      };
+      examined.push(...parts, rotation);
+      const worst = [...parts, rotation].find(({ verdict }) => verdict === "blocks");
+      const wall = session.now();
+      const row = ranRow({ name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) }, seen, wall);
+      const said = worst === undefined
+        ? { outcome: "done" as const, reason: "not-due" as const, message: "in order" }
+        : { outcome: "blocked" as const, reason: worst.reason as ReasonCode, message: `${worst.part}: ${worst.message}` };
+      return { member: { ...row.member, ...said, until: null }, hints: worst?.hint == null ? [] : [worst.hint] };
+    });
+    return {
+      ...report,
+      member: { doctor: examined },
+      text: ({ style }) => {
+        const marks = { ok: style.good("ok     "), warning: style.warn("warning"), blocks: style.bad("blocks ") };
+        const line = (one: Examined) => `  ${marks[one.verdict]} ${plain(`${one.part}: ${one.message}`)}`;
+        const of = (name: string) => examined.filter(({ secret }) => secret === name);
+        return secrets.filter(({ name }) => of(name).length > 0).map(({ name }) => [style.bold(name), ...of(name).map(line)].join("\n")).join("\n\n");
+      },
+    };
+  },
+});
+
+async function examine(session: Session, secret: SecretPolicy, ports: SecretPorts): Promise<Examined[]> {
+  const ctx: Ctx = { signal: session.signal, fence: () => {}, attempt: 1, rotationId: null };
+  const parts: [string, () => Promise<Description>][] = [[`issuer ${secret.issuer.type}`, () => ports.issuer.describe(ctx)]];
+  for (const { id, use, name } of ports.rules.deliveries) {
+    const store = ports.stores.get(id);
+    if (store !== undefined) parts.push([`store ${use}: ${name}`, () => store.describe(ctx)]);
+  }
+  const examined: Examined[] = [];
+  for (const [part, describe] of parts) {
+    const about = { secret: secret.name, part };
+    try {
+      const { binding, findings } = await describe();
+      if (findings.length === 0) examined.push({ ...about, verdict: "ok", reason: null, message: binding, hint: null });
+      examined.push(...findings.map((finding) => ({ ...about, ...verdictOf(finding, ports.rules.strict) })));
+    } catch (error) {
+      const { kind, message, detail } = ProviderError.from(error);
+      const reason = kind === "unauthenticated" ? "credentials-missing" : "provider-unavailable";
+      examined.push({ ...about, verdict: outcomeOf(reason) === "failed" ? "blocks" : "warning", reason, message, hint: detail.hint ?? null });
+    }
+  }
+  return examined;
+}
+
+function verdictOf({ reason, blocks, message, hint }: Finding, strict: boolean) {
+  return { verdict: blocks || strict ? ("blocks" as const) : ("warning" as const), reason, message, hint: hint ?? null };
+}

@@ -1,0 +1,53 @@
+import type { AuditEntry } from "../ports/state.ts";
+import { table } from "../ui/table.ts";
+import type { Terminal } from "../ui/terminal.ts";
+import { iso } from "../ui/time.ts";
+import { chooseNames, selectionOf } from "./choose.ts";
+import { wholeNumber } from "./options.ts";
+import { fromState } from "./status.ts";
+import { verb } from "./verb.ts";
+
+const LIMIT = 50;
+
+/** What happened to the chosen secrets, newest last, beside where they stand. */
+export const history = verb({
+  parse: (args, options) => ({ selection: selectionOf(args, options), limit: wholeNumber(options, "--limit") ?? LIMIT }),
+  run: async ({ selection, limit }, session) => {
+    const { names = [], tag, store, issuer } = selection;
+    const everything = names.length === 0 && tag === undefined && store === undefined && issuer === undefined;
+    const chosen = await chooseNames(session, everything ? { all: true } : selection);
+    const { audit: log } = await session.state();
+    const entries = (await Promise.all(chosen.map((name) => log.read(name, limit * 2)))).flat();
+    // What was about to be done is for the audit; here stands what was.
+    const newest = entries.filter(({ type }) => type !== "intent").toSorted((a, b) => a.at - b.at || a.seq - b.seq).slice(-limit);
+    const report = await fromState(session, chosen, everything);
+    return { ...report, member: { history: newest.map(shown) }, text: (terminal) => text(newest, terminal) };
+  },
+});
+
+/** The log as it is kept, hashes included; also of secrets that are forgotten. */
+export const audit = verb({
+  parse: ([name = null], options) => ({ name, limit: wholeNumber(options, "--limit") ?? LIMIT }),
+  run: async ({ name, limit }, session) => {
+    const entries = await (await session.state()).audit.read(name, limit);
+    return {
+      outcome: "done",
+      secrets: [],
+      member: { audit: entries.map((entry) => ({ ...shown(entry), previous: entry.previous, hash: entry.hash })) },
+      text: (terminal) => text(entries, terminal),
+    };
+  },
+});
+
+function shown({ secret, seq, at, actor, type, data }: AuditEntry) {
+  return { secret, seq, at: iso(at), actor, type, data };
+}
+
+function text(entries: readonly AuditEntry[], { width, style }: Terminal): string {
+  if (entries.length === 0) return "nothing yet";
+  const rows = entries.map(({ at, secret, type, actor, data }) => {
+    const details = Object.entries(data).filter(([, value]) => value !== null && value !== false);
+    return [(iso(at) ?? "").slice(0, 19), secret, type, actor, details.map(([name, value]) => `${name}=${String(value)}`).join(" ")];
+  });
+  return table(["WHEN (UTC)", "SECRET", "WHAT", "WHO", "DETAILS"], rows, width, style.bold);
+}

@@ -1,0 +1,100 @@
+import { UserError } from "../core/errors.ts";
+import { document } from "../ui/document.ts";
+import { errorMember, failureOf, failureText, type Failure } from "../ui/failure.ts";
+import { plain } from "../ui/text.ts";
+import { Terminal, type TerminalOptions } from "../ui/terminal.ts";
+import { exitCode, INTERRUPTED, type CommandOutcome } from "./exit.ts";
+import { globalsOf, guessGlobals, type Globals } from "./globals.ts";
+import { findVerb, HelpWanted, parse, type Words } from "./program.ts";
+import { Session } from "./session.ts";
+import type { VerbLine } from "./table.ts";
+import type { Prepared, Report } from "./verb.ts";
+
+/** What the process gives a command. */
+export interface Process extends Pick<TerminalOptions, "stdin" | "stdout" | "stderr" | "env"> {
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly version: string;
+  /** Aborts at the first SIGINT or SIGTERM, whose name is the reason. */
+  readonly signal: AbortSignal;
+  /** Rejects when something was thrown that nobody awaited. */
+  readonly crashed: Promise<never>;
+  /** Wall clock, ms. */
+  readonly now: () => number;
+}
+
+/** From the command line to the exit code. Whatever happens, with `--json` one document is on stdout at the end. */
+export async function main(process: Process): Promise<number> {
+  let globals = guessGlobals(new Set(process.argv));
+  let words: Words | null = null;
+  let prepared: Prepared;
+  try {
+    words = findVerb(process.argv);
+    globals = guessGlobals(words.flags);
+    if (words.verb === null && (words.flags.has("--version") || words.flags.has("-V"))) throw new HelpWanted(`${process.version}\n`);
+    const { args, options } = await parse(words);
+    globals = globalsOf(options);
+    prepared = (await (words.verb as VerbLine).load()).prepare(args, options);
+  } catch (error) {
+    if (error instanceof HelpWanted) {
+      process.stdout.write(error.message);
+      return 0;
+    }
+    return fail(error, words?.verb?.name ?? null, globals, await terminalOf(process, globals), process);
+  }
+  return execute(words.verb as VerbLine, prepared, globals, process);
+}
+
+async function execute(verb: VerbLine, prepared: Prepared, globals: Globals, process: Process): Promise<number> {
+  const terminal = await terminalOf(process, globals);
+  const session = new Session(globals, terminal, process);
+  try {
+    const report = await Promise.race([prepared(session), process.crashed]);
+    tell(report, verb.name, globals, terminal, process);
+    if (process.signal.aborted && verb.untilStopped !== true) return interrupted(verb, terminal, process);
+    return exitCode(verb.answers === true && !globals.detailed ? "done" : report.outcome, globals.detailed);
+  } catch (error) {
+    return fail(error, verb.name, globals, terminal, process);
+  } finally {
+    await session.close();
+  }
+}
+
+function tell(report: Report, command: string, globals: Globals, terminal: Terminal, { now }: Process): void {
+  terminal.clear();
+  if (report.instead !== undefined) terminal.out(report.instead);
+  else if (globals.json) terminal.out(document({ ...report, command, at: now(), error: null }));
+  else terminal.out(report.text(terminal));
+  for (const { line, hints } of report.complaints ?? []) {
+    terminal.announce([`keyturn: ${line}`, ...hints.map((hint) => `hint: ${hint}`)].map(plain).join("\n"));
+  }
+}
+
+function interrupted(verb: VerbLine, terminal: Terminal, { signal }: Process): number {
+  const name = signal.reason as keyof typeof INTERRUPTED;
+  if (verb.answers !== true) {
+    terminal.announce(`keyturn: stopped by ${name}: the state is consistent\nhint: keyturn run goes on from here`);
+  }
+  return INTERRUPTED[name];
+}
+
+function fail(thrown: unknown, command: string | null, globals: Globals, terminal: Terminal, process: Process): number {
+  terminal.clear();
+  const stopped = process.signal.aborted;
+  const failure = failureOf(stopped ? new UserError("interrupted", `stopped by ${process.signal.reason}: the state is consistent`, {
+    hints: ["keyturn run goes on from here"],
+  }) : thrown);
+  if (globals.json) {
+    terminal.out(document({ command, at: process.now(), outcome: outcomeOf(failure), secrets: [], error: errorMember(failure) }));
+  }
+  terminal.announce(failureText(failure, globals.verbose));
+  return stopped ? INTERRUPTED[process.signal.reason as keyof typeof INTERRUPTED] : failure.exit;
+}
+
+function outcomeOf({ exit }: Failure): CommandOutcome {
+  return exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";
+}
+
+function terminalOf(process: Process, { quiet, verbose, noColour }: Globals): Promise<Terminal> {
+  return Terminal.open({ ...process, quiet, verbose, noColour });
+}

@@ -1,0 +1,84 @@
+import type { Policy, SecretPolicy } from "../config/model.ts";
+import type { PlacedIssue } from "../config/issues.ts";
+import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
+import type { StateBackend } from "../ports/state.ts";
+import type { Terminal } from "../ui/terminal.ts";
+import { plain } from "../ui/text.ts";
+import { openState, Wiring, type World } from "../wire.ts";
+import { actorOf } from "./actor.ts";
+import type { Globals } from "./globals.ts";
+import type { Process } from "./main.ts";
+
+/** One command at work: policy, state and adapters, each opened when first asked for. */
+export class Session {
+  /** Of the policy, once it is loaded. */
+  warnings: readonly PlacedIssue[] = [];
+  #policy: Promise<Policy> | null = null;
+  #state: Promise<StateBackend> | null = null;
+  #engine: Promise<EngineDeps> | null = null;
+  #wiring: Promise<Wiring> | null = null;
+
+  constructor(
+    readonly globals: Globals,
+    readonly terminal: Terminal,
+    readonly process: Process,
+  ) {}
+
+  get signal(): AbortSignal {
+    return this.process.signal;
+  }
+
+  now(): number {
+    return this.process.now();
+  }
+
+  policy(): Promise<Policy> {
+    this.#policy ??= this.#load();
+    return this.#policy;
+  }
+
+  async state(): Promise<StateBackend> {
+    this.#state ??= openState(await this.policy(), this.globals.state, this.#world());
+    return this.#state;
+  }
+
+  engine(): Promise<EngineDeps> {
+    this.#engine ??= this.#startEngine();
+    return this.#engine;
+  }
+
+  /** The secret's adapters. Its references are resolved here, and not before. */
+  async ports(secret: SecretPolicy): Promise<SecretPorts> {
+    this.#wiring ??= this.policy().then((policy) => new Wiring(policy, this.#world()));
+    return (await this.#wiring).ports(secret);
+  }
+
+  async close(): Promise<void> {
+    const state = await this.#state?.catch(() => null);
+    await state?.close();
+  }
+
+  async #load(): Promise<Policy> {
+    const { loadPolicy } = await import("../config/load.ts");
+    const { cwd, env } = this.process;
+    const { config } = this.globals;
+    const { policy, warnings } = await loadPolicy({ cwd, env, ...(config !== null && { file: config }) });
+    this.warnings = warnings;
+    for (const warning of warnings) this.terminal.say(`warning: ${plain(`${warning.at}: ${warning.message}`)}`);
+    return policy;
+  }
+
+  async #startEngine(): Promise<EngineDeps> {
+    this.#wiring ??= this.policy().then((policy) => new Wiring(policy, this.#world()));
+    return (await this.#wiring).engine(await this.state(), actorOf(this.process.env));
+  }
+
+  #world(): World {
+    return {
+      env: this.process.env,
+      now: this.process.now,
+      debug: (line) => this.terminal.debug(line),
+      announce: (line) => this.terminal.announce(plain(line)),
+    };
+  }
+}

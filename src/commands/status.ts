@@ -1,0 +1,105 @@
+import { preview } from "../engine/preview.ts";
+import type { Loaded } from "../ports/state.ts";
+import { count } from "../ui/text.ts";
+import { relative } from "../ui/time.ts";
+import { living } from "../core/model.ts";
+import { eachWired, reportOf } from "./advance.ts";
+import { choose, EVERYTHING, selectionOf } from "./choose.ts";
+import { ranRow, rowOf, type Row } from "./members.ts";
+import { flag, usageError } from "./options.ts";
+import type { Session } from "./session.ts";
+import { nextDue, subjectOf } from "./subject.ts";
+import { verb, type Report } from "./verb.ts";
+
+const REDRAW = 2000;
+
+export const status = verb({
+  parse: (args, options) => ({ selection: selectionOf(args, options), watch: flag(options, "--watch"), refresh: flag(options, "--refresh") }),
+  run: async ({ selection, watch, refresh }, session) => {
+    if (watch && session.globals.json) throw usageError("--watch draws for people: --json prints one document");
+    const secrets = await choose(session, selection, "all");
+    const names = secrets.map(({ name }) => name);
+    const everything = (selection.names ?? []).length === 0 && names.length === (await session.policy()).secrets.size;
+    const look = (): Promise<Report> => (refresh ? refreshed(session, secrets) : fromState(session, names, everything));
+    let report = await look();
+    while (watch && !session.signal.aborted && !session.terminal.isClosed) {
+      session.terminal.redraw(report.text(session.terminal));
+      await pause(REDRAW, session.signal);
+      report = await look();
+    }
+    return watch ? { ...report, instead: "" } : report;
+  },
+});
+
+/** Every document, with those that the policy no longer speaks of when everything was asked for. */
+export async function fromState(session: Session, names: readonly string[], everything: boolean): Promise<Report> {
+  const documents = await documentsOf(session, everything || names.length > 20 ? null : names);
+  const paused = documents.get(EVERYTHING)?.state.paused ?? null;
+  const known = (await session.policy()).secrets;
+  const strays = everything ? [...documents.keys()].filter((name) => !known.has(name) && !name.startsWith("@")) : [];
+  const rows: Row[] = [];
+  for (const name of [...names, ...strays]) {
+    const loaded = documents.get(name) ?? null;
+    if (known.has(name) || (loaded !== null && living(loaded.state).length > 0)) rows.push(await rowFromState(session, name, loaded));
+  }
+  const members = rows.map(({ member }) => member);
+  const newest = Math.max(...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))));
+  const report = reportOf(session, rows);
+  return {
+    ...report,
+    complaints: [],
+    member: { status: { pausedAll: paused === null ? null : { reason: paused.reason, by: paused.by }, secrets: members.length } },
+    text: (terminal) => {
+      const lines = [report.text(terminal)];
+      if (paused !== null) lines.push(`everything is paused by ${paused.by}: ${paused.reason}`);
+      if (Number.isFinite(newest)) lines.push(terminal.style.dim(`${count(members.length, "secret")}, from the state alone, last written ${relative(newest, session.now())}; --refresh looks at the providers`));
+      return lines.join("\n");
+    },
+  };
+}
+
+/** The adapters of a rotation in flight are made, never called: their traits tell who still needs the old key. */
+async function rowFromState(session: Session, name: string, loaded: Loaded | null): Promise<Row> {
+  const policy = (await session.policy()).secrets.get(name);
+  const inFlight = policy !== undefined && loaded !== null && loaded.state.rotation !== null;
+  const ports = inFlight ? await session.ports(policy).catch(() => null) : null;
+  return rowOf(await subjectOf(session, name, loaded, ports?.rules ?? null));
+}
+
+/** @param names null: all. */
+export async function documentsOf(session: Session, names: readonly string[] | null): Promise<Map<string, Loaded>> {
+  const state = await session.state();
+  const documents = new Map<string, Loaded>();
+  if (names === null) {
+    for await (const loaded of state.loadAll()) documents.set(loaded.state.name, loaded);
+    return documents;
+  }
+  for (const name of [...names, EVERYTHING]) {
+    const loaded = await state.load(name);
+    if (loaded !== null) documents.set(name, loaded);
+  }
+  return documents;
+}
+
+async function refreshed(session: Session, secrets: Awaited<ReturnType<typeof choose>>): Promise<Report> {
+  const deps = await session.engine();
+  const pausedAll = (await deps.state.load(EVERYTHING))?.state.paused ?? null;
+  const report = await eachWired(session, secrets, async (secret, ports) => {
+    const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
+    const wall = session.now();
+    return ranRow({ name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) }, seen, wall);
+  });
+  return { ...report, complaints: [] };
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+  });
+}

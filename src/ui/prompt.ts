@@ -1,0 +1,24 @@
+import { createInterface } from "node:readline/promises";
+import { UserError } from "../core/errors.ts";
+import { plain } from "./text.ts";
+import type { Terminal } from "./terminal.ts";
+
+/**
+ * Asks for a `yes`. `--yes` has answered already.
+ * @throws UserError `needs-answer` where nobody can be asked, `declined` when the answer is anything else.
+ */
+export async function confirm(question: string, yes: boolean, terminal: Terminal, signal: AbortSignal): Promise<void> {
+  if (yes) return;
+  if (!terminal.interactive) {
+    throw new UserError("needs-answer", `${question}: nobody can be asked here`, { exit: 2, hints: ["--yes says yes"] });
+  }
+  terminal.clear();
+  const reader = createInterface({ input: terminal.stdin, output: terminal.stderr });
+  try {
+    const answer = await reader.question(`${plain(question)}? [y/N] `, { signal });
+    if (/^y(es)?$/i.test(answer.trim())) return;
+  } finally {
+    reader.close();
+  }
+  throw new UserError("declined", "nothing was done: the answer was no", { exit: 1 });
+}

@@ -1,0 +1,221 @@
+import { createHash, randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { registry } from "./adapters/registry.ts";
+import type { DeliveryPolicy, Policy, Schedule, SecretPolicy, Timing, UsagePolicy } from "./config/model.ts";
+import { opensAt } from "./config/window.ts";
+import type { Instant } from "./core/duration.ts";
+import { UserError } from "./core/errors.ts";
+import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
+import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
+import { runHook } from "./engine/hooks.ts";
+import type { AdapterDeps } from "./ports/adapter.ts";
+import type { Issuer } from "./ports/issuer.ts";
+import type { Notifier } from "./ports/notifier.ts";
+import type { StateBackend } from "./ports/state.ts";
+import type { Store } from "./ports/store.ts";
+import type { UsageMonitor } from "./ports/usage.ts";
+
+/** What wiring needs of the process. */
+export interface World {
+  readonly env: AdapterDeps["env"];
+  /** Wall clock, ms. */
+  readonly now: () => number;
+  readonly debug: (line: string) => void;
+  readonly announce: (line: string) => void;
+}
+
+/** Turns one policy into adapters, for the secrets that a command touches and no others. */
+export class Wiring {
+  readonly #deps: AdapterDeps;
+  #notifiers: Promise<SecretPorts["notifiers"]> | null = null;
+
+  constructor(
+    private readonly policy: Policy,
+    private readonly world: World,
+  ) {
+    this.#deps = { ...world, folder: policy.folder, sleep: waitOrThrow };
+  }
+
+  engine(state: StateBackend, actor: string): EngineDeps {
+    const runner: Runner = { id: randomBytes(8).toString("hex"), host: hostname(), pid: process.pid, actor };
+    return {
+      state,
+      runner,
+      clock: { wall: this.world.now, monotonic: () => performance.now(), sleep: wait },
+      random: (bytes) => randomBytes(bytes).toString("hex"),
+      hash: (text) => createHash("sha256").update(text).digest("hex"),
+      lease: this.policy.state.lease,
+      isDead: (host, pid) => host === runner.host && !isRunning(pid),
+      debug: this.world.debug,
+    };
+  }
+
+  /** @throws UserError for a missing reference or settings that do not hold; nothing has been called then. */
+  async ports(secret: SecretPolicy): Promise<SecretPorts> {
+    const { issuer, fields, own } = await this.#issuer(secret);
+    const stores = new Map<string, Store>();
+    const deliveries: DeliveryRules[] = [];
+    for (const delivery of secret.deliveries) {
+      const store = await this.#store(secret, delivery, fields);
+      stores.set(delivery.id, store);
+      const traits = { ...store.traits, timing: timed(store.traits.timing, delivery.timing) };
+      deliveries.push({ id: delivery.id, use: delivery.use ?? delivery.type, name: delivery.name, traits, ...(delivery.fields && { fields: [...new Set(Object.values(delivery.fields))] }) });
+    }
+    const monitors = new Map<string, UsageMonitor>();
+    const usage = secret.usage === "none" ? "none" : await this.#usage(secret, secret.usage, issuer, monitors);
+    const rules: SecretRules = {
+      ...own,
+      name: secret.name,
+      enabled: secret.enabled,
+      issuer: { ...issuer.traits, timing: timed(issuer.traits.timing, secret.issuer.timing) },
+      deliveries,
+      usage,
+      consumers: secret.consumers.map(({ name, match, cadence, cache, required }) => ({ name, match, cadence, cache, required })),
+      verify: secret.verify,
+      overlap: secret.overlap,
+      soak: secret.soak,
+      retry: secret.retry,
+      hooks: {
+        beforeRotate: secret.hooks.beforeRotate.length,
+        afterDistribute: secret.hooks.afterDistribute.length,
+        beforeRevoke: secret.hooks.beforeRevoke.length,
+        afterDone: secret.hooks.afterDone.length,
+      },
+      acceptOutage: secret.acceptOutage,
+      strict: secret.preflight === "strict",
+    };
+    this.#notifiers ??= this.#allNotifiers();
+    return { rules, issuer, stores, monitors, notifiers: await this.#notifiers, due: await dueBy(secret.schedule), runHook: this.#hooks(secret) };
+  }
+
+  async #issuer({ name, issuer: part }: SecretPolicy) {
+    const adapter = await known(registry.issuer[part.type], `issuer type ${part.type}`).load();
+    const settings: Record<string, unknown> = await this.policy.resolve(part.settings, part.at, adapter.settings);
+    const own = {
+      exclusive: settings["exclusive"] === true,
+      orphans: settings["orphans"] === "block" ? ("block" as const) : ("infer" as const),
+    };
+    return { issuer: adapter.create(settings, name, this.#deps), fields: adapter.fields, own };
+  }
+
+  async #store(secret: SecretPolicy, part: DeliveryPolicy, fields: readonly string[]): Promise<Store> {
+    const adapter = await known(registry.store[part.type], `store type ${part.type}`).load();
+    const settings = await this.policy.resolve(part.settings, part.at, adapter.settings);
+    const delivery = await this.policy.resolve(part.delivery, part.deliveryAt, adapter.delivery);
+    const target = { secret: secret.name, fields: part.fields ?? Object.fromEntries(fields.map((field) => [field, field])) };
+    return adapter.create(settings, delivery, target, this.#deps);
+  }
+
+  async #usage(secret: SecretPolicy, entries: readonly UsagePolicy[], issuer: Issuer, monitors: Map<string, UsageMonitor>) {
+    const rules: MonitorRules[] = [];
+    for (const [index, entry] of entries.entries()) {
+      const monitor = entry.type === "issuer" ? issuer.usage : await this.#monitor(secret, entry);
+      if (monitor === undefined) {
+        throw new UserError("usage-unanswerable", `secrets.${secret.name}.usage: this issuer does not report usage`, {
+          exit: 2,
+          hints: ["name a monitor, or write usage: none"],
+        });
+      }
+      const id = String(index);
+      monitors.set(id, monitor);
+      const { granularity, lag } = monitor.traits;
+      const traits = { ...monitor.traits, granularity: entry.granularity ?? granularity, lag: entry.lag ?? lag };
+      rules.push({ id, traits, optional: entry.optional });
+    }
+    return rules;
+  }
+
+  async #monitor(secret: SecretPolicy, entry: UsagePolicy): Promise<UsageMonitor> {
+    const adapter = await known(registry.usage[entry.type], `usage type ${entry.type}`).load();
+    return adapter.create(await this.policy.resolve(entry.settings, entry.at, adapter.settings), secret.name, this.#deps);
+  }
+
+  async #allNotifiers(): Promise<{ name: string; events: readonly string[]; notifier: Notifier }[]> {
+    const all = [];
+    for (const [name, part] of this.policy.notifiers) {
+      const adapter = await known(registry.notifier[part.type], `notifier type ${part.type}`).load();
+      const settings = await this.policy.resolve(part.settings, part.at, adapter.settings);
+      all.push({ name, events: part.events ?? ["*"], notifier: adapter.create(settings, this.#deps) });
+    }
+    return all;
+  }
+
+  #hooks(secret: SecretPolicy): SecretPorts["runHook"] {
+    return async ({ point, index, id, rotationId, context, value }, signal) => {
+      const hook = known(secret.hooks[point][index], `hook ${point}[${index}]`);
+      const run = await this.policy.resolveRaw(hook.run, ["secrets", secret.name, "hooks", point, index]);
+      const { reason, version, keyId } = context;
+      await runHook(
+        { ...hook, run },
+        {
+          point, index, rotationId, hookId: id, secret: secret.name, cwd: this.policy.folder, env: this.world.env, signal,
+          context: { ...context, reason: String(reason), version: textOrNull(version), keyId: textOrNull(keyId) },
+          log: (line) => this.world.announce(`${secret.name} ${point}[${index}]: ${line}`),
+          ...(value !== null && { value }),
+        },
+      );
+    };
+  }
+}
+
+/** Opens the state: by a URL such as `sqlite:PATH`, else where the policy says. */
+export async function openState(policy: Policy, url: string | null, world: World): Promise<StateBackend> {
+  const { resolveState } = await import("./config/state.ts");
+  const { adapter, settings } = await resolveState(policy, url);
+  return adapter.create(settings, { ...world, folder: policy.folder, sleep: waitOrThrow });
+}
+
+function known<T>(found: T | undefined, what: string): T {
+  if (found === undefined) throw new UserError("policy-invalid", `${what} is not in this version`, { exit: 2 });
+  return found;
+}
+
+/** An adapter's delays with the policy's overrides. */
+function timed<T extends StoreTiming>(published: T, overrides: Timing | null): T {
+  const said = Object.entries(overrides ?? {}).filter(([name]) => name in published);
+  return { ...published, ...Object.fromEntries(said) };
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+/** A timer that is set for longer goes off at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+async function waitOrThrow(ms: number, signal?: AbortSignal): Promise<void> {
+  await sleep(Math.min(ms, LONGEST_TIMER), undefined, { ...(signal && { signal }) });
+}
+
+async function wait(ms: number, signal?: AbortSignal): Promise<void> {
+  await waitOrThrow(ms, signal).catch(() => {});
+}
+
+/** The schedule in the form in which the engine asks for it. Age counts from the issuer's creation time, else from adoption. */
+export async function dueBy(schedule: Schedule | null): Promise<SecretPorts["due"]> {
+  if (schedule === null) return () => ({ at: null, due: false, opensAt: null });
+  const after = await cycleOf(schedule);
+  return (state, wall) => {
+    const current = state.versions.find((version) => version.status === "current");
+    const at = current === undefined ? wall : after(current.createdAt ?? current.since);
+    const opens = schedule.window === null ? wall : opensAt(schedule.window, wall);
+    return { at, due: at <= wall, opensAt: opens <= wall ? null : opens };
+  };
+}
+
+async function cycleOf({ every, cron, zone }: Schedule): Promise<(last: Instant) => Instant> {
+  if (cron === null) return (last) => last + (every ?? Infinity);
+  const { Cron } = await import("croner");
+  const expression = new Cron(cron, { timezone: zone, paused: true });
+  return (last) => expression.nextRun(new Date(last))?.getTime() ?? Infinity;
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it runs, under somebody else.
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
