@@ -1,5 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { accessSync, constants, linkSync, lstatSync, readlinkSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  linkSync,
+  lstatSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { chmod, chown, mkdir, open, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { ProviderError, type Applied } from "../core/errors.ts";
@@ -70,7 +80,12 @@ export async function atFile<T>(path: string, body: () => Promise<T>): Promise<T
  * Replaces `target`, or makes it: readers see the old content or the new, never a part, and after a power cut too.
  * `commit` runs as the last thing before the rename: it throws where the write must not happen.
  */
-export async function replaceFile(target: string, data: string | Uint8Array, like: FileLike, commit: () => void): Promise<void> {
+export async function replaceFile(
+  target: string,
+  data: string | Uint8Array,
+  like: FileLike,
+  commit: () => void,
+): Promise<void> {
   const temp = await writeTemp(target, data, like);
   try {
     commit();
@@ -83,7 +98,12 @@ export async function replaceFile(target: string, data: string | Uint8Array, lik
 }
 
 /** Makes `target` whole or not at all. @returns false, with nothing changed, when it is there already. */
-export async function createFile(target: string, data: string | Uint8Array, mode: number, commit: () => void): Promise<boolean> {
+export async function createFile(
+  target: string,
+  data: string | Uint8Array,
+  mode: number,
+  commit: () => void,
+): Promise<boolean> {
   const temp = await writeTemp(target, data, { mode });
   let made: boolean;
   try {

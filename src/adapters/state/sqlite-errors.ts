@@ -2,7 +2,10 @@ import { ProviderError, UserError } from "../../core/errors.ts";
 import { errno } from "../files.ts";
 
 export function newer(file: string): UserError {
-  return new UserError("state-newer", `the state in ${file} was written by a newer version`, { exit: 3, hints: ["upgrade keyturn"] });
+  return new UserError("state-newer", `the state in ${file} was written by a newer version`, {
+    exit: 3,
+    hints: ["upgrade keyturn"],
+  });
 }
 
 export function damaged(file: string, why: string): UserError {
@@ -11,7 +14,10 @@ export function damaged(file: string, why: string): UserError {
 }
 
 function unwritable(file: string, why: string, hint: string): UserError {
-  return new UserError("state-unwritable", `the state in ${file} cannot be written: ${why}`, { exit: 1, hints: [hint] });
+  return new UserError("state-unwritable", `the state in ${file} cannot be written: ${why}`, {
+    exit: 1,
+    hints: [hint],
+  });
 }
 
 /** SQLite's primary result code; null where the error is not SQLite's. */

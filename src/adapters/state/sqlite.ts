@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from "node:fs";
+import { accessSync, constants, existsSync, rmSync } from "node:fs";
 import { chmod, writeFile } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import type Libsql from "libsql";
@@ -51,18 +51,24 @@ export class SqliteState implements StateBackend {
   }
 
   async *list(): AsyncIterable<Summary> {
-    const rows = await this.#read((db) => this.#sql(db, "SELECT name, revision FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[]);
+    const rows = await this.#read(
+      (db) => this.#sql(db, "SELECT name, revision FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[],
+    );
     for (const row of rows ?? []) yield { name: row.name, revision: String(row.revision) };
   }
 
   async load(name: string): Promise<Loaded | null> {
-    const row = await this.#read((db) => this.#sql(db, "SELECT * FROM documents WHERE name = ? AND body IS NOT NULL").get(name) as Row | undefined);
+    const row = await this.#read(
+      (db) => this.#sql(db, "SELECT * FROM documents WHERE name = ? AND body IS NOT NULL").get(name) as Row | undefined,
+    );
     return row ? this.#loaded(row) : null;
   }
 
   /** Every document in one query. A damaged one is thrown (`state-damaged`) after the others were handed out. */
-  async *loadAll(): AsyncIterable<{ readonly name: string } & Loaded> {
-    const rows = await this.#read((db) => this.#sql(db, "SELECT * FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[]);
+  async *loadAll(): AsyncIterable<Loaded> {
+    const rows = await this.#read(
+      (db) => this.#sql(db, "SELECT * FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[],
+    );
     let failure: unknown = null;
     for (const row of rows ?? []) {
       let loaded: Loaded;
@@ -72,7 +78,7 @@ export class SqliteState implements StateBackend {
         failure ??= error;
         continue;
       }
-      yield { name: row.name, ...loaded };
+      yield loaded;
     }
     if (failure !== null) throw failure;
   }
@@ -83,11 +89,17 @@ export class SqliteState implements StateBackend {
       const now = this.#deps.now();
       const { changes } =
         expected === null
-          ? this.#sql(db, `INSERT INTO documents (name, revision, body, saved_at, schema) VALUES (?, 1, ?, ?, ?)
+          ? this.#sql(
+              db,
+              `INSERT INTO documents (name, revision, body, saved_at, schema) VALUES (?, 1, ?, ?, ?)
               ON CONFLICT (name) DO UPDATE SET revision = revision + 1, body = excluded.body, saved_at = excluded.saved_at,
-              schema = excluded.schema WHERE body IS NULL`).run(name, body, now, next.schema)
-          : this.#sql(db, `UPDATE documents SET revision = revision + 1, body = ?, saved_at = ?, schema = ?
-              WHERE name = ? AND revision = ? AND body IS NOT NULL`).run(body, now, next.schema, name, revisionNumber(expected));
+              schema = excluded.schema WHERE body IS NULL`,
+            ).run(name, body, now, next.schema)
+          : this.#sql(
+              db,
+              `UPDATE documents SET revision = revision + 1, body = ?, saved_at = ?, schema = ?
+              WHERE name = ? AND revision = ? AND body IS NOT NULL`,
+            ).run(body, now, next.schema, name, revisionNumber(expected));
       if (changes === 0) return { result: "stale" };
       const { revision } = this.#sql(db, "SELECT revision FROM documents WHERE name = ?").get(name) as Row;
       return { result: "saved", revision: String(revision) };
@@ -96,8 +108,11 @@ export class SqliteState implements StateBackend {
 
   async remove(name: string, expected: Revision): Promise<"removed" | "stale"> {
     return this.#write((db) => {
-      const { changes } = this.#sql(db, `UPDATE documents SET revision = revision + 1, body = NULL, saved_at = ?
-        WHERE name = ? AND revision = ? AND body IS NOT NULL`).run(this.#deps.now(), name, revisionNumber(expected));
+      const { changes } = this.#sql(
+        db,
+        `UPDATE documents SET revision = revision + 1, body = NULL, saved_at = ?
+        WHERE name = ? AND revision = ? AND body IS NOT NULL`,
+      ).run(this.#deps.now(), name, revisionNumber(expected));
       return changes === 0 ? "stale" : "removed";
     });
   }
@@ -119,13 +134,28 @@ export class SqliteState implements StateBackend {
   async #append(entries: readonly AuditEntry[]): Promise<void> {
     if (entries.length === 0) return;
     await this.#write((db) => {
-      const insert = this.#sql(db, `INSERT INTO audit (secret, seq, previous, hash, at, actor, type, data)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (secret, seq) DO NOTHING`);
+      const insert = this.#sql(
+        db,
+        `INSERT INTO audit (secret, seq, previous, hash, at, actor, type, data)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (secret, seq) DO NOTHING`,
+      );
       for (const e of entries) {
-        const { changes } = insert.run(e.secret, e.seq, e.previous, e.hash, e.at, e.actor, e.type, JSON.stringify(e.data));
+        const { changes } = insert.run(
+          e.secret,
+          e.seq,
+          e.previous,
+          e.hash,
+          e.at,
+          e.actor,
+          e.type,
+          JSON.stringify(e.data),
+        );
         if (changes === 1) continue;
-        const there = this.#sql(db, "SELECT hash FROM audit WHERE secret = ? AND seq = ?").get(e.secret, e.seq) as { hash: string };
-        if (there.hash !== e.hash) throw damaged(this.#path, `audit entry ${e.seq} of "${e.secret}" is another one than the state tells of`);
+        const there = this.#sql(db, "SELECT hash FROM audit WHERE secret = ? AND seq = ?").get(e.secret, e.seq) as {
+          hash: string;
+        };
+        if (there.hash !== e.hash)
+          throw damaged(this.#path, `audit entry ${e.seq} of "${e.secret}" is another one than the state tells of`);
       }
     });
   }
@@ -137,7 +167,7 @@ export class SqliteState implements StateBackend {
         ? this.#sql(db, "SELECT * FROM audit ORDER BY rowid DESC LIMIT ?").all(limit)
         : this.#sql(db, "SELECT * FROM audit WHERE secret = ? ORDER BY seq DESC LIMIT ?").all(secret, limit),
     );
-    return ((rows ?? []) as (Omit<AuditEntry, "data"> & { data: string })[]).reverse().map((row) => ({
+    return ((rows ?? []) as (Omit<AuditEntry, "data"> & { data: string })[]).toReversed().map((row) => ({
       secret: row.secret,
       seq: row.seq,
       previous: row.previous,
@@ -204,13 +234,20 @@ export class SqliteState implements StateBackend {
   async #connect(): Promise<Database> {
     const { default: Database } = await import("libsql");
     if (!existsSync(this.#path)) await this.#create(Database);
+    // Opened read-only, SQLite would leave files beside it that are read-only too, and in the way ever after.
+    accessSync(this.#path, constants.W_OK);
     const db = new Database(this.#path, { timeout: BUSY_TIMEOUT });
-    db.exec("PRAGMA synchronous = FULL");
-    const found = standing(db);
-    if (found === "newer") throw newer(this.#path);
-    if (found === "foreign") throw damaged(this.#path, "it is empty or no state of keyturn's");
-    if (found === "behind") upgrade(db);
-    return db;
+    try {
+      db.exec("PRAGMA synchronous = FULL");
+      const found = standing(db);
+      if (found === "newer") throw newer(this.#path);
+      if (found === "foreign") throw damaged(this.#path, "it is empty or no state of keyturn's");
+      if (found === "behind") upgrade(db);
+      return db;
+    } catch (error) {
+      db.close();
+      throw error;
+    }
   }
 
   /** A new file gets its name only when it is complete: an empty one is then always a loss, never a beginning. */

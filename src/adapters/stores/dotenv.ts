@@ -78,8 +78,14 @@ export class DotenvStore implements Store {
   async #replace(before: Snapshot | null, value: SecretValue, ctx: Ctx): Promise<void> {
     const text = edit(before?.text ?? "", this.#mapped(value));
     if (text === null) {
-      const hint = "some combinations of quotes, backslashes, $ and line ends are read differently by different programs";
-      throw new ProviderError("invalid", "no", `${this.#file}: the value cannot be written so that every reader gets it back`, { hint });
+      const hint =
+        "some combinations of quotes, backslashes, $ and line ends are read differently by different programs";
+      throw new ProviderError(
+        "invalid",
+        "no",
+        `${this.#file}: the value cannot be written so that every reader gets it back`,
+        { hint },
+      );
     }
     const like =
       before === null
@@ -136,7 +142,9 @@ export class DotenvStore implements Store {
 
   #ours(value: SecretValue): SecretValue {
     const mapped = this.#mapped(value);
-    return SecretValue.of(Object.fromEntries(Object.entries(this.#fields).map(([key, field]) => [field, mapped[key] as string])));
+    return SecretValue.of(
+      Object.fromEntries(Object.entries(this.#fields).map(([key, field]) => [field, mapped[key] as string])),
+    );
   }
 
   #suitable(): void {
@@ -151,7 +159,8 @@ export class DotenvStore implements Store {
     const odd = keys.find((key) => !KEY.test(key));
     if (odd !== undefined) return `${this.#file}: ${JSON.stringify(odd)} is no name of a variable`;
     const stats = statSync(this.#file, { throwIfNoEntry: false });
-    if (!stats) return statSync(dirname(this.#file), { throwIfNoEntry: false }) ? null : `${dirname(this.#file)} does not exist`;
+    if (!stats)
+      return statSync(dirname(this.#file), { throwIfNoEntry: false }) ? null : `${dirname(this.#file)} does not exist`;
     if (!stats.isFile()) return `${this.#file} is no regular file`;
     if (stats.size > MAX_SIZE) return `${this.#file} is larger than 1 MiB`;
     // Replacing one name would leave the old value under the others.

@@ -54,14 +54,18 @@ export class Identity {
     const found = await Identity.read(path);
     if (found) return found;
     if (await holdsVersions(secrets)) {
-      throw refused(`the identity ${path} is missing, and ${secrets} holds versions that only it can read`, `put ${path} back from a backup`);
+      throw refused(
+        `the identity ${path} is missing, and ${secrets} holds versions that only it can read`,
+        `put ${path} back from a backup`,
+      );
     }
     const { generateX25519Identity, identityToRecipient } = await import("age-encryption");
     const key = await generateX25519Identity();
     const text = `# created: ${new Date().toISOString()}\n# public key: ${await identityToRecipient(key)}\n${key}\n`;
     await privateFolder(dirname(path));
     const made = await createFile(path, text, 0o600, make.commit);
-    if (made) make.announce(`made a new age identity at ${path}: keep a copy, for without it no stored version can be read`);
+    if (made)
+      make.announce(`made a new age identity at ${path}: keep a copy, for without it no stored version can be read`);
     return (await Identity.read(path)) as Identity;
   }
 

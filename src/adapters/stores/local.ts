@@ -8,7 +8,18 @@ import { SecretValue } from "../../core/secret-value.ts";
 import { path, type AdapterDeps, type DeliveryTarget, type StoreAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description, Finding } from "../../ports/context.ts";
 import type { Ref, Served, StagedStore } from "../../ports/store.ts";
-import { atFile, canCreate, createFile, errno, privateFolder, realPath, removeFile, replaceFile, sweepTemps, withLock } from "../files.ts";
+import {
+  atFile,
+  canCreate,
+  createFile,
+  errno,
+  privateFolder,
+  realPath,
+  removeFile,
+  replaceFile,
+  sweepTemps,
+  withLock,
+} from "../files.ts";
 import { Identity } from "./local-identity.ts";
 
 /** Also keeps a name or a version id from leading out of its folder. */
@@ -45,7 +56,8 @@ export class LocalStore implements StagedStore {
   readonly #deps: AdapterDeps;
 
   constructor(place: Place, deps: AdapterDeps) {
-    if (!NAME.test(place.name)) throw new ProviderError("invalid", "no", `${place.name} has a form that no folder may have`);
+    if (!NAME.test(place.name))
+      throw new ProviderError("invalid", "no", `${place.name} has a form that no folder may have`);
     this.#place = place;
     this.#deps = deps;
     this.#folder = join(place.root, place.name);
@@ -59,7 +71,12 @@ export class LocalStore implements StagedStore {
       await Identity.read(this.#place.identity);
     } catch (error) {
       const { message, detail } = ProviderError.from(error);
-      findings.push({ reason: "credentials-missing", blocks: true, message, ...(detail.hint === undefined ? {} : { hint: detail.hint }) });
+      findings.push({
+        reason: "credentials-missing",
+        blocks: true,
+        message,
+        ...(detail.hint === undefined ? {} : { hint: detail.hint }),
+      });
     }
     if (!canCreate(this.#folder)) {
       findings.push({ reason: "permission-missing", blocks: true, message: `${this.#folder} cannot be written` });
@@ -77,7 +94,12 @@ export class LocalStore implements StagedStore {
         const again = await this.#current();
         if (again?.ref === pointer.ref) {
           const hint = `put ${this.#file(pointer.version)} back from a backup`;
-          throw new ProviderError("not-found", "no", `${this.#pointer} names ${pointer.version}, whose file is missing`, { hint });
+          throw new ProviderError(
+            "not-found",
+            "no",
+            `${this.#pointer} names ${pointer.version}, whose file is missing`,
+            { hint },
+          );
         }
         pointer = again;
       }
@@ -122,7 +144,10 @@ export class LocalStore implements StagedStore {
     const file = this.#file(version);
     const there = await this.#read(version);
     if (there === null) {
-      const identity = await Identity.readOrMake(this.#place.identity, this.#place.root, { announce: this.#deps.announce, commit: ctx.fence });
+      const identity = await Identity.readOrMake(this.#place.identity, this.#place.root, {
+        announce: this.#deps.announce,
+        commit: ctx.fence,
+      });
       const data = await identity.encrypt(JSON.stringify(fields));
       if (await createFile(file, data, 0o600, ctx.fence)) return;
     }
@@ -139,7 +164,12 @@ export class LocalStore implements StagedStore {
     const identity = await Identity.read(this.#place.identity);
     if (identity === null) {
       const hint = `put ${this.#place.identity} back from a backup, or name it with KEYTURN_IDENTITY`;
-      throw new ProviderError("unauthenticated", "no", `the identity ${this.#place.identity} is missing, which ${file} needs`, { hint });
+      throw new ProviderError(
+        "unauthenticated",
+        "no",
+        `the identity ${this.#place.identity} is missing, which ${file} needs`,
+        { hint },
+      );
     }
     const text = await identity.decrypt(data, file);
     try {
@@ -170,7 +200,8 @@ export class LocalStore implements StagedStore {
   }
 
   #file(version: string): string {
-    if (!NAME.test(version)) throw new ProviderError("invalid", "no", "a version id has a form that no file name may have");
+    if (!NAME.test(version))
+      throw new ProviderError("invalid", "no", "a version id has a form that no file name may have");
     return join(this.#folder, `${version}.age`);
   }
 }
@@ -205,7 +236,9 @@ function unnamed(fields: Readonly<Record<string, string>>, names: Readonly<Recor
 }
 
 const settings = z.strictObject({
-  path: path().default(".keyturn/secrets").describe("Folder of the encrypted versions, relative to the policy's folder"),
+  path: path()
+    .default(".keyturn/secrets")
+    .describe("Folder of the encrypted versions, relative to the policy's folder"),
   identity: path().optional().describe("The age identity file; otherwise KEYTURN_IDENTITY or .keyturn/identity"),
 });
 
@@ -213,7 +246,12 @@ const delivery = z.strictObject({
   name: z.string().regex(NAME).optional().describe("Folder of the secret below the path; otherwise the secret's name"),
 });
 
-function place(options: z.output<typeof settings>, to: z.output<typeof delivery>, target: DeliveryTarget, deps: AdapterDeps): Place {
+function place(
+  options: z.output<typeof settings>,
+  to: z.output<typeof delivery>,
+  target: DeliveryTarget,
+  deps: AdapterDeps,
+): Place {
   return {
     root: resolve(deps.folder, options.path),
     name: to.name ?? target.secret,
