@@ -1,8 +1,8 @@
 import type { Case, Decision } from "./case.ts";
 import { accepts, ask, attempt, authority, blocked, canLook, deliveryLook, isOff, keyOf, lookAtStores, note, settled, wait, wanted } from "./case.ts";
 import { formatDuration } from "./duration.ts";
-import type { Version } from "./model.ts";
-import { deliveryOf } from "./model.ts";
+import type { DeliveryId, Serves, Version } from "./model.ts";
+import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
 import { quiet } from "./quiet.ts";
 
@@ -28,8 +28,9 @@ export const guardHolds: Check = (c, victim) => {
   return c.state.incident === null ? wait("held", message, null) : blocked("held", message);
 };
 
-export const guardPause: Check = (c, victim) => {
-  if (c.state.paused === null || (victim.compromised && c.state.incident !== null)) return null;
+/** A pause starts nothing and destroys nothing; an emergency works all the same. */
+export const guardPause: Check = (c) => {
+  if (c.state.paused === null || c.state.incident !== null) return null;
   return wait("paused", `paused by ${c.state.paused.by}: ${c.state.paused.reason}`, null);
 };
 
@@ -108,6 +109,14 @@ export const storesConfirmed: Check = (c, victim) => {
   }
   return null;
 };
+
+/** What a store serves is what was left there, or what a write without an answer may have left. */
+export function isAsLeft(c: Case, delivery: DeliveryId, serves: Serves): boolean {
+  const left = deliveryOf(c.state, delivery)?.serves ?? null;
+  if (serves === "nothing") return left === null;
+  if (typeof serves !== "object") return false;
+  return left === null || serves.version === left || (versionOf(c.state, serves.version)?.leftOpen.includes(delivery) ?? false);
+}
 
 export function wordFor(serves: unknown): string {
   if (serves !== null && typeof serves === "object" && "version" in serves) return String(serves.version);

@@ -23,7 +23,7 @@ export type Fact =
   | { readonly fact: "given-up"; readonly version: VersionId; readonly why: string }
   | { readonly fact: "key-state"; readonly version: VersionId; readonly state: "enabled" | "disabled" | "gone" }
   | { readonly fact: "staged-seen"; readonly version: VersionId; readonly present: boolean }
-  | { readonly fact: "delivery-seen"; readonly delivery: DeliveryId; readonly serves: VersionId; readonly ref: Ref | null }
+  | { readonly fact: "delivery-seen"; readonly delivery: DeliveryId; readonly serves: VersionId; readonly ref: Ref | null; readonly confirmed: boolean }
   | { readonly fact: "verified"; readonly version: VersionId; readonly result: "accepted" | "rejected" | "unknown" }
   | { readonly fact: "hook-done"; readonly hook: string }
   | { readonly fact: "overlap-started"; readonly from: Instant }

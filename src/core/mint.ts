@@ -1,6 +1,6 @@
 import type { Action, Case, Decision } from "./case.ts";
-import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled } from "./case.ts";
-import { bindingsOf, guardPause, outageAccepted, wordFor } from "./checks.ts";
+import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled, wait } from "./case.ts";
+import { bindingsOf, guardPause, outageAccepted, isAsLeft, wordFor } from "./checks.ts";
 import { granule } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
@@ -13,10 +13,10 @@ export function mint(c: Case): Decision | null {
   const { rotation, state } = { rotation: c.state.rotation, state: c.state };
   if (rotation === null || rotation.rollback !== null || rotation.to !== null) return null;
   if (state.stopped !== null) return blocked(state.stopped.reason as "store-denied", state.stopped.message);
-  const paused = state.incident === null ? guardPause(c, nobody) : null;
+  const paused = guardPause(c, nobody);
   if (paused !== null) return paused;
   ask(c, { look: "keys" }, ...lookAtStores(c));
-  const standing = bindingsOf(c) ?? unmanaged(c) ?? drifted(c) ?? settled(c) ?? gauge(c) ?? slots(c) ?? hook(c, "beforeRotate");
+  const standing = bindingsOf(c) ?? unmanaged(c) ?? drifted(c) ?? settled(c) ?? gauge(c) ?? ghosts(c) ?? slots(c) ?? hook(c, "beforeRotate");
   if (standing !== null) return standing;
   return laterGranule(c) ?? attempt(c, issue(c, listing(c)));
 }
@@ -49,7 +49,7 @@ function laterGranule(c: Case): Decision | null {
 }
 
 function unmanaged(c: Case): Decision | null {
-  if (living(c.state).length > 0) return null;
+  if (c.state.versions.some((v) => v.keyId !== null)) return null;
   for (const delivery of c.rules.deliveries.filter(canLook)) {
     if (deliveryLook(c, delivery.id).serves !== "nothing") return blocked("unmanaged", `${delivery.use} ${delivery.name} already serves a value that nobody adopted`);
   }
@@ -62,8 +62,7 @@ export function drifted(c: Case): Decision | null {
   for (const delivery of c.rules.deliveries.filter(canLook)) {
     const recorded = deliveryOf(c.state, delivery.id);
     const { serves } = deliveryLook(c, delivery.id);
-    if (serves === "nothing" && recorded?.serves == null) continue;
-    if (typeof serves === "object" && (serves.version === recorded?.serves || versionOf(c.state, serves.version)?.leftOpen.includes(delivery.id))) continue;
+    if (isAsLeft(c, delivery.id, serves)) continue;
     const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
   }
@@ -76,6 +75,19 @@ function gauge(c: Case): Decision | null {
   if (c.rules.usage === "none" || from === null || (from.usageLookedAt ?? -Infinity) >= (c.state.rotation?.startedAt ?? 0)) return null;
   ask(c, { look: "usage" });
   return note({ fact: "usage-looked", memories: { [from.id]: rememberAll(from, c.rules, c.seen) } });
+}
+
+/** A dead key of ours that is still listed: a lagging listing, or it is not dead after all. */
+function ghosts(c: Case): Decision | null {
+  for (const key of listing(c).keys) {
+    const dead = c.state.versions.find((v) => v.keyId === key.keyId && v.status === "destroyed");
+    if (dead === undefined) continue;
+    const { listSettle, settle } = c.rules.issuer.timing;
+    const until = (dead.deletedAt ?? c.now.doc) + listSettle + settle;
+    if (until > c.now.doc) return wait("settling", `the listing still shows ${key.keyId}, which was deleted`, until);
+    return note({ fact: "key-found", version: dead.id, keyId: key.keyId, createdAt: key.createdAt, inferred: false });
+  }
+  return null;
 }
 
 function slots(c: Case): Decision | null {

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { accepts, ask, attempt, authority, blocked, deliveryLook, isOff, keyOf, listing, lookAtStores, note, open, settled, wait, wanted } from "./case.ts";
-import { guardHolds } from "./checks.ts";
+import { guardHolds, guardPause } from "./checks.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { Version } from "./model.ts";
 import type { ObservedKey } from "./observed.ts";
@@ -63,14 +63,15 @@ function valueLost(c: Case, version: Version): Decision {
 export function cleanUp(c: Case): Decision | null {
   if (isOff(c, "orphan-first")) return null;
   for (const version of c.state.versions) {
-    const deadButStaged = version.status === "destroyed" && version.staged;
+    // Where an outage was accepted a store may still serve a dead key: its value stays until it is replaced.
+    const deadButStaged = version.status === "destroyed" && version.staged && !c.state.deliveries.some((d) => d.serves === version.id);
     if (deadButStaged || (version.status === "abandoned" && (version.keyId !== null || version.staged))) return remove(c, version);
   }
   return null;
 }
 
 function remove(c: Case, version: Version): Decision {
-  const stay = settled(c) ?? guardHolds(c, version) ?? backOff(c, version);
+  const stay = settled(c) ?? guardHolds(c, version) ?? guardPause(c, version) ?? backOff(c, version);
   if (stay !== null) return stay;
   ask(c, { look: "keys" }, ...lookAtStores(c));
   for (const delivery of c.rules.deliveries) {

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, note, wait, wanted } from "./case.ts";
-import { bindingsOf, wordFor } from "./checks.ts";
+import { bindingsOf, isAsLeft, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -67,15 +67,16 @@ function isServed(recorded: DeliveryState | null, goal: Version): boolean {
 
 function deliver(c: Case, goal: Version): Decision | null {
   const missing = c.rules.deliveries.filter((d) => !isServed(deliveryOf(c.state, d.id), goal));
-  const [next] = missing;
-  if (next === undefined) return null;
   // The authority alone first: the mirrors follow what it serves.
-  const first = next.id === authority(c).id ? [next] : missing;
-  for (const delivery of first) {
+  const leads = deliveryOf(c.state, authority(c).id)?.serves !== goal.id;
+  let standing: Decision | null = null;
+  for (const delivery of leads ? missing.slice(0, 1) : missing) {
     const step = canLook(delivery) ? write(c, delivery, goal) : overwrite(c, delivery, goal);
-    if (step !== null) return step;
+    if (step?.decision === "act" || step?.decision === "note") return step;
+    // A store that has to be waited for does not hold up the next.
+    standing ??= step;
   }
-  return null;
+  return standing;
 }
 
 function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null {
@@ -85,15 +86,13 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
   const look = deliveryLook(c, delivery.id);
   const version = typeof look.serves === "object" ? look.serves.version : null;
   if (version === goal.id) {
-    return look.lagging.length > 0 && c.rules.deliveries.length > 0 && recorded?.serves === goal.id && recorded.confirmedAt !== null
-      ? wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null)
-      : note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: look.ref });
+    const lags = look.lagging.length > 0;
+    if (lags && recorded?.serves === goal.id) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
+    return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: look.ref, confirmed: !lags });
   }
   const visibleBy = recorded?.serves === goal.id && recorded.writtenAt !== null ? recorded.writtenAt + delivery.traits.timing.propagation : null;
   if (visibleBy !== null && visibleBy > c.now.doc) return wait("distributing", `${delivery.name} does not show the new value yet`, visibleBy);
-  const expected = look.serves === "nothing" ? recorded?.serves == null
-    : version !== null && (version === recorded?.serves || (versionOf(c.state, version)?.leftOpen.includes(delivery.id) ?? false));
-  if (!expected && !c.state.rotation?.repair && !isOff(c, "drift")) {
+  if (!isAsLeft(c, delivery.id, look.serves) && !c.state.rotation?.repair && !isOff(c, "drift")) {
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`);
   }
   const staged = delivery.id === authority(c).id;
@@ -106,12 +105,12 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
 /** A mirror that cannot be read: its receipt is all there is. */
 function overwrite(c: Case, delivery: DeliveryRules, goal: Version): Decision | null {
   const recorded = deliveryOf(c.state, delivery.id);
-  const received = recorded?.serves === goal.id && recorded.writtenAt !== null && !goal.leftOpen.includes(delivery.id);
+  const received = recorded?.serves === goal.id && recorded.writtenAt !== null;
   if (!received) return killMayLand(c, goal.id) ?? attempt(c, { do: "put", version: goal.id, delivery: delivery.id, expected: recorded?.ref ?? null, fresh: false });
-  if (delivery.traits.proof === "receipt") return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref });
+  if (delivery.traits.proof === "receipt") return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
   const acked = c.state.acks.some((ack) => ack.kind === "store" && ack.version === goal.id && (ack.name === delivery.use || ack.name === delivery.name));
   const told = c.rules.hooks.afterDistribute > 0 ? hook(c, "afterDistribute") : undefined;
-  if (acked || told === null) return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref });
+  if (acked || told === null) return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
   if (told !== undefined) return told;
   return wait("distributing", `nothing proves that ${delivery.use} ${delivery.name} serves the new value: keyturn ack ${c.rules.name} --store ${delivery.use}`, null);
 }

@@ -59,7 +59,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "staged-seen":
       return withVersion(state, fact.version, (v) => ({ ...v, staged: fact.present }));
     case "delivery-seen":
-      return serve(state, fact.delivery, fact.serves, fact.ref, now, { confirmed: true, written: false }, options);
+      return serve(state, fact.delivery, fact.serves, fact.ref, now, { confirmed: fact.confirmed, written: false }, options);
     case "verified":
       return withVersion(state, fact.version, (v) => verified(v, fact.result, now));
     case "hook-done":
@@ -235,7 +235,7 @@ function foundKey(state: SecretState, id: VersionId, keyId: string, createdAt: n
 
 /** No answer, or one that came too late: what the delivery serves is no longer known. */
 function leaveOpen(state: SecretState, version: VersionId, delivery: string): SecretState {
-  const voided = withDelivery(state, delivery, (d) => ({ ...d, confirmedAt: null }));
+  const voided = withDelivery(state, delivery, (d) => ({ ...d, writtenAt: null, confirmedAt: null }));
   return withVersion(voided, version, (v) => ({ ...v, leftOpen: [...new Set([...v.leftOpen, delivery])] }));
 }
 

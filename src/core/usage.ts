@@ -170,10 +170,11 @@ function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wa
   };
 }
 
-/** When usage may be looked at again: at most once per quiet/8, and not before anything could have changed. */
+/** When usage may be looked at again: at most once per quiet/8, and no sooner than it could make a difference. */
 export function nextLookAt(old: Version, judgements: readonly Judgement[], rules: SecretRules): Instant {
   if (old.usageLookedAt === null) return -Infinity;
   const open = judgements.filter((j) => j.verdict !== "quiet");
-  const remaining = Math.max(0, ...open.map((j) => (j.quietBy === null ? 1000 : j.quietBy - (old.usageLookedAt as number))));
-  return old.usageLookedAt + Math.max(rules.overlap.quiet / 8, Math.min(remaining, 1000));
+  const looked = old.usageLookedAt;
+  const soonest = open.map((j) => Math.min(j.quietBy === null ? 1000 : j.quietBy - looked, Math.max(1000, j.floor / 8)));
+  return looked + Math.max(rules.overlap.quiet / 8, 0, ...soonest);
 }

@@ -1,4 +1,5 @@
 import { ProviderError } from "../core/errors.ts";
+import type { ObservedKey } from "../core/observed.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import type { Ctx } from "../ports/context.ts";
@@ -27,6 +28,16 @@ export async function adopt(deps: EngineDeps, ports: SecretPorts, options: { rea
   };
 }
 
+/** A key made a moment ago may be missing from listings for the issuer's `listSettle`. */
+async function listed(deps: EngineDeps, { issuer }: SecretPorts, keyId: string, ctx: Ctx): Promise<ObservedKey | undefined> {
+  const start = deps.clock.monotonic();
+  for (;;) {
+    const key = (await issuer.list(ctx)).keys.find((k) => k.keyId === keyId);
+    if (key !== undefined || ctx.signal.aborted || deps.clock.monotonic() - start >= issuer.traits.timing.listSettle) return key;
+    await deps.clock.sleep(1000, ctx.signal);
+  }
+}
+
 async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document, options: { readonly keyId: string | null; readonly signal: AbortSignal }): Promise<Answer> {
   const { rules, issuer } = ports;
   const ctx: Ctx = { signal: options.signal, fence: () => undefined, attempt: 1, rotationId: null };
@@ -40,7 +51,7 @@ async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document
   const named = issuer.identify === undefined ? options.keyId : await issuer.identify(served.value, ctx);
   if (named === null) return { reason: "identity-mismatch", message: `the value that ${rules.deliveries[0]?.name} serves is no key of this owner` };
   if (options.keyId !== null && options.keyId !== named) return { reason: "identity-mismatch", message: `${rules.deliveries[0]?.name} serves the key ${named}, not ${options.keyId}` };
-  const key = (await issuer.list(ctx)).keys.find((k) => k.keyId === named);
+  const key = await listed(deps, ports, named, ctx);
   if (key === undefined || key.state !== "enabled") return { reason: "verify-rejected", message: `the issuer lists ${named} as ${key?.state ?? "gone"}` };
   const current = document.state.versions.find((v) => v.keyId === named && v.status === "current");
 

@@ -131,7 +131,7 @@ export class Observer {
     try {
       return await this.values.need(version, state, ctx);
     } catch (error) {
-      if (error instanceof ProviderError && error.kind === "not-found") return null;
+      if (error instanceof ProviderError && error.kind === "conflict") return null;
       throw error;
     }
   }
@@ -141,7 +141,9 @@ export class Observer {
     const recorded = deliveryOf(state, id)?.serves;
     const goal = wantedId(state);
     const rank = (v: Version): number => (v.id === recorded ? 0 : v.id === goal ? 1 : 2);
-    return [...living(state)].filter((v) => v.keyId !== null).sort((a, b) => rank(a) - rank(b));
+    // A dead version counts where it was left: an accepted outage is no drift.
+    const known = state.versions.filter((v) => v.keyId !== null && (v.status !== "destroyed" || v.id === recorded));
+    return [...known].sort((a, b) => rank(a) - rank(b));
   }
 }
 

@@ -102,6 +102,18 @@ class Run {
   }
 
   async go(): Promise<RunResult> {
+    try {
+      return await this.#turns();
+    } catch (thrown) {
+      // The state backend does not answer: nothing more can be known or promised, and the next run goes on.
+      if (!(thrown instanceof ProviderError)) throw thrown;
+      return this.#outcome("failed", "provider-unavailable", thrown.message, null);
+    } finally {
+      this.#lease.stop();
+    }
+  }
+
+  async #turns(): Promise<RunResult> {
     for (let turn = 0; turn < TOO_MANY; turn++) {
       if (this.options.signal.aborted) return this.#leave(this.#interrupted());
       const decision = await this.#decide();
@@ -267,7 +279,6 @@ class Run {
     const quietly = this.options.signal.aborted;
     if (this.#lease.held) await this.#release(true);
     else if (!quietly && this.document.exists && isPending(this.document.state, this.ports, this.document.now()) && (await this.#lease.acquire()) === "held") await this.#release(true);
-    this.#lease.stop();
     return this.#result(decision);
   }
 

@@ -35,7 +35,7 @@ export class Values {
     return read;
   }
 
-  /** @throws ProviderError when the value is nowhere to be had. */
+  /** @throws ProviderError `conflict` when the value is nowhere to be had: somebody changed what was looked at. */
   async need(version: Version, state: SecretState, ctx: Ctx): Promise<SecretValue> {
     const value = await this.of(version.id, ctx);
     if (value !== null) return value;
@@ -44,13 +44,13 @@ export class Values {
       const served = await this.authority.current(ctx);
       if (served !== null && (await this.isServedAs(version, served, authority.ref, ctx))) return served.value;
     }
-    throw new ProviderError("not-found", "no", `the value of ${version.id} is neither in memory nor in the authority`);
+    throw new ProviderError("conflict", "no", `the value of ${version.id} is neither in memory nor in the authority`);
   }
 
   /** An adopted version is not held under its id yet: its key id, else the store's unchanged revision, tells. */
   async isServedAs(version: Version, served: Served, ref: string | null, ctx: Ctx): Promise<boolean> {
     const { issuer } = this.ports;
-    const same = issuer.identify === undefined ? ref !== null && served.ref === ref : (await issuer.identify(served.value, ctx)) === version.keyId;
+    const same = (ref !== null && served.ref === ref) || (issuer.identify !== undefined && (await issuer.identify(served.value, ctx)) === version.keyId);
     if (same) this.keep(version.id, served.value);
     return same;
   }
