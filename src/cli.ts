@@ -9,7 +9,10 @@ else await start();
 async function start(): Promise<void> {
   const { main } = await import("./commands/main.ts");
   const stop = new AbortController();
-  for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  for (const [name, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
     process.on(name, () => (stop.signal.aborted ? process.exit(code) : stop.abort(name)));
   }
   // Whoever read our output has gone; that is no reason to leave work half done.

@@ -60,7 +60,13 @@ export class Wiring {
       const store = await this.#store(secret, delivery, fields);
       stores.set(delivery.id, store);
       const traits = { ...store.traits, timing: timed(store.traits.timing, delivery.timing) };
-      deliveries.push({ id: delivery.id, use: delivery.use ?? delivery.type, name: delivery.name, traits, ...(delivery.fields && { fields: [...new Set(Object.values(delivery.fields))] }) });
+      deliveries.push({
+        id: delivery.id,
+        use: delivery.use ?? delivery.type,
+        name: delivery.name,
+        traits,
+        ...(delivery.fields && { fields: [...new Set(Object.values(delivery.fields))] }),
+      });
     }
     const monitors = new Map<string, UsageMonitor>();
     const usage = secret.usage === "none" ? "none" : await this.#usage(secret, secret.usage, issuer, monitors);
@@ -71,7 +77,13 @@ export class Wiring {
       issuer: { ...issuer.traits, timing: timed(issuer.traits.timing, secret.issuer.timing) },
       deliveries,
       usage,
-      consumers: secret.consumers.map(({ name, match, cadence, cache, required }) => ({ name, match, cadence, cache, required })),
+      consumers: secret.consumers.map(({ name, match, cadence, cache, required }) => ({
+        name,
+        match,
+        cadence,
+        cache,
+        required,
+      })),
       verify: secret.verify,
       overlap: secret.overlap,
       soak: secret.soak,
@@ -86,7 +98,15 @@ export class Wiring {
       strict: secret.preflight === "strict",
     };
     this.#notifiers ??= this.#allNotifiers();
-    return { rules, issuer, stores, monitors, notifiers: await this.#notifiers, due: await dueBy(secret.schedule), runHook: this.#hooks(secret) };
+    return {
+      rules,
+      issuer,
+      stores,
+      monitors,
+      notifiers: await this.#notifiers,
+      due: await dueBy(secret.schedule),
+      runHook: this.#hooks(secret),
+    };
   }
 
   async #issuer({ name, issuer: part }: SecretPolicy) {
@@ -103,11 +123,19 @@ export class Wiring {
     const adapter = await known(registry.store[part.type], `store type ${part.type}`).load();
     const settings = await this.policy.resolve(part.settings, part.at, adapter.settings);
     const delivery = await this.policy.resolve(part.delivery, part.deliveryAt, adapter.delivery);
-    const target = { secret: secret.name, fields: part.fields ?? Object.fromEntries(fields.map((field) => [field, field])) };
+    const target = {
+      secret: secret.name,
+      fields: part.fields ?? Object.fromEntries(fields.map((field) => [field, field])),
+    };
     return adapter.create(settings, delivery, target, this.#deps);
   }
 
-  async #usage(secret: SecretPolicy, entries: readonly UsagePolicy[], issuer: Issuer, monitors: Map<string, UsageMonitor>) {
+  async #usage(
+    secret: SecretPolicy,
+    entries: readonly UsagePolicy[],
+    issuer: Issuer,
+    monitors: Map<string, UsageMonitor>,
+  ) {
     const rules: MonitorRules[] = [];
     for (const [index, entry] of entries.entries()) {
       const monitor = entry.type === "issuer" ? issuer.usage : await this.#monitor(secret, entry);
@@ -128,7 +156,11 @@ export class Wiring {
 
   async #monitor(secret: SecretPolicy, entry: UsagePolicy): Promise<UsageMonitor> {
     const adapter = await known(registry.usage[entry.type], `usage type ${entry.type}`).load();
-    return adapter.create(await this.policy.resolve(entry.settings, entry.at, adapter.settings), secret.name, this.#deps);
+    return adapter.create(
+      await this.policy.resolve(entry.settings, entry.at, adapter.settings),
+      secret.name,
+      this.#deps,
+    );
   }
 
   async #allNotifiers(): Promise<{ name: string; events: readonly string[]; notifier: Notifier }[]> {
@@ -149,7 +181,14 @@ export class Wiring {
       await runHook(
         { ...hook, run },
         {
-          point, index, rotationId, hookId: id, secret: secret.name, cwd: this.policy.folder, env: this.world.env, signal,
+          point,
+          index,
+          rotationId,
+          hookId: id,
+          secret: secret.name,
+          cwd: this.policy.folder,
+          env: this.world.env,
+          signal,
           context: { ...context, reason: String(reason), version: textOrNull(version), keyId: textOrNull(keyId) },
           log: (line) => this.world.announce(`${secret.name} ${point}[${index}]: ${line}`),
           ...(value !== null && { value }),

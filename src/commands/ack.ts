@@ -15,12 +15,15 @@ export const ack = verb({
   run: async ({ name, consumers, stores }, session) => {
     const [secret] = await choose(session, { names: [name] }, "error");
     const known = secret?.consumers.map((consumer) => consumer.name) ?? [];
-    for (const consumer of consumers) if (!known.includes(consumer)) throw usageError(`${name} has no consumer ${JSON.stringify(consumer)}${suggestion(consumer, known)}`);
+    for (const consumer of consumers)
+      if (!known.includes(consumer))
+        throw usageError(`${name} has no consumer ${JSON.stringify(consumer)}${suggestion(consumer, known)}`);
     const deliveries = secret?.deliveries ?? [];
     const words: Word[] = consumers.map((consumer) => ({ word: "ack", kind: "consumer", name: consumer }));
     for (const store of stores) {
       const known = deliveries.flatMap(({ use, type, name: place }) => [use ?? type, place]);
-      if (!known.includes(store)) throw usageError(`${name} has no store ${JSON.stringify(store)}${suggestion(store, new Set(known))}`);
+      if (!known.includes(store))
+        throw usageError(`${name} has no store ${JSON.stringify(store)}${suggestion(store, new Set(known))}`);
       words.push({ word: "ack", kind: "store", name: store });
     }
     let report = await sayTo(session, [name], words[0] as Word);

@@ -14,7 +14,11 @@ export const adopt = verb({
     return eachWired(session, secrets, async (secret, ports) => {
       const result = await takeOver(deps, ports, { keyId, signal: session.signal });
       const wall = session.now();
-      return ranRow({ name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, result.state, wall) }, result, wall);
+      return ranRow(
+        { name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, result.state, wall) },
+        result,
+        wall,
+      );
     });
   },
 });

@@ -11,7 +11,7 @@ import { relative } from "../ui/time.ts";
 import { EVERYTHING } from "./choose.ts";
 import { worst } from "./exit.ts";
 import { complaintsOf, overview, ranRow, refused, rowOf, withSaid, type Row } from "./members.ts";
-import { parallel } from "./parallel.ts";
+import { parallel } from "./timing.ts";
 import type { Session } from "./session.ts";
 import { nextDue, subjectOf } from "./subject.ts";
 import type { Report } from "./verb.ts";
@@ -22,7 +22,11 @@ export interface Advance extends Pick<RunOptions, "start" | "sit" | "waitMax"> {
 }
 
 /** Wires the chosen secrets, says the word to each, and runs each as far as `sit` allows. */
-export async function advance(session: Session, secrets: readonly SecretPolicy[], { word, ...how }: Advance): Promise<Report> {
+export async function advance(
+  session: Session,
+  secrets: readonly SecretPolicy[],
+  { word, ...how }: Advance,
+): Promise<Report> {
   const deps = await session.engine();
   const { signal, globals } = session;
   const options: RunOptions = {
@@ -40,7 +44,12 @@ export async function advance(session: Session, secrets: readonly SecretPolicy[]
     }
     const result = await runSecret(deps, ports, options);
     const wall = session.now();
-    const subject = { name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, result.state, wall) };
+    const subject = {
+      name: secret.name,
+      policy: secret,
+      rules: ports.rules,
+      nextDue: await nextDue(secret, result.state, wall),
+    };
     return ranRow(subject, result, wall);
   });
 }
@@ -99,7 +108,11 @@ async function failedRow(session: Session, { name }: SecretPolicy, error: UserEr
   const outcome = exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";
   const usual = hintOf(reason, name);
   const row = rowOf(await subjectOf(session, name, null));
-  return withSaid(row, { outcome, reason, message: lines.join("; "), until: null }, hints.length > 0 || usual === null ? hints : [usual]);
+  return withSaid(
+    row,
+    { outcome, reason, message: lines.join("; "), until: null },
+    hints.length > 0 || usual === null ? hints : [usual],
+  );
 }
 
 /** Shows what is being done and what is awaited: on a terminal at every look, elsewhere when it becomes another thing. */
@@ -121,4 +134,13 @@ function progressOf({ terminal, now }: Pick<Session, "terminal" | "now">): (prog
   };
 }
 
-const EFFECTS: ReadonlySet<string> = new Set<EffectKind>(["issue", "stage", "promote", "put", "enable", "disable", "delete", "discard"]);
+const EFFECTS: ReadonlySet<string> = new Set<EffectKind>([
+  "issue",
+  "stage",
+  "promote",
+  "put",
+  "enable",
+  "disable",
+  "delete",
+  "discard",
+]);

@@ -7,11 +7,18 @@ type Io = Parameters<typeof authority.serve>[1];
 type Answer = Awaited<ReturnType<typeof authority.serve>>;
 
 /** A verb of the authority: it knows no policy and no state. */
-function authorityVerb<Input>(parse: (args: readonly string[], options: Options) => Input, call: (input: Input, io: Io) => Promise<Answer>): Verb {
+function authorityVerb<Input>(
+  parse: (args: readonly string[], options: Options) => Input,
+  call: (input: Input, io: Io) => Promise<Answer>,
+): Verb {
   return verb({
     parse,
     run: async (input, { process, terminal }: Session): Promise<Report> => {
-      const io = { ...process, stdout: { write: (line: string) => terminal.out(line) }, stderr: { write: (line: string) => terminal.announce(line.trimEnd()) } };
+      const io = {
+        ...process,
+        stdout: { write: (line: string) => terminal.out(line) },
+        stderr: { write: (line: string) => terminal.announce(line.trimEnd()) },
+      };
       const { text: answer, member } = await call(input, io);
       return { outcome: "done", secrets: [], member, text: () => answer };
     },
@@ -19,8 +26,14 @@ function authorityVerb<Input>(parse: (args: readonly string[], options: Options)
 }
 
 const address = (options: Options) => ({ url: text(options, "--url") ?? undefined });
-const ofClient = (_: readonly string[], options: Options) => ({ ...address(options), client: required(options, "--client") });
-const ofKey = (args: readonly string[], options: Options) => ({ ...ofClient(args, options), key: required(options, "--key") });
+const ofClient = (_: readonly string[], options: Options) => ({
+  ...address(options),
+  client: required(options, "--client"),
+});
+const ofKey = (args: readonly string[], options: Options) => ({
+  ...ofClient(args, options),
+  key: required(options, "--key"),
+});
 
 export const serve = authorityVerb(
   (_, options) => ({ db: required(options, "--db"), listen: text(options, "--listen") ?? undefined }),
@@ -28,7 +41,9 @@ export const serve = authorityVerb(
 );
 
 export const clientAdd = authorityVerb(([name = ""], options) => {
-  const scopes = text(options, "--scopes")?.split(",").map((scope) => scope.trim());
+  const scopes = text(options, "--scopes")
+    ?.split(",")
+    .map((scope) => scope.trim());
   if (scopes?.includes("")) throw usageError("--scopes: write names with commas between them");
   return { ...address(options), name, maxKeys: wholeNumber(options, "--max-keys") ?? undefined, scopes };
 }, authority.clientAdd);

@@ -24,19 +24,36 @@ export const check = verb({
     const documents = await documentsOf(session, null);
     const found = report.secrets.flatMap((member) => {
       const state = documents.get(member.name)?.state ?? null;
-      return findingsOf(member, state, maxAge, session.now()).map(([reason, message]): Finding => ({ secret: member.name, reason, message }));
+      return findingsOf(member, state, maxAge, session.now()).map(([reason, message]): Finding => ({
+        secret: member.name,
+        reason,
+        message,
+      }));
     });
     return {
       ...report,
       outcome: found.length > 0 ? "found" : "done",
       member: { check: found },
-      text: ({ width, style }) => (found.length === 0 ? "nothing found" : table(["SECRET", "FOUND", "WHY"], found.map((one) => [one.secret, one.reason, one.message]), width, style.bold)),
+      text: ({ width, style }) =>
+        found.length === 0
+          ? "nothing found"
+          : table(
+              ["SECRET", "FOUND", "WHY"],
+              found.map((one) => [one.secret, one.reason, one.message]),
+              width,
+              style.bold,
+            ),
     };
   },
 });
 
 /** Reason and message of each thing that is wrong with one secret. */
-function findingsOf(member: SecretMember, state: SecretState | null, maxAge: Duration | null, now: number): [string, string][] {
+function findingsOf(
+  member: SecretMember,
+  state: SecretState | null,
+  maxAge: Duration | null,
+  now: number,
+): [string, string][] {
   const found: [string, string][] = [];
   if (state === null || living(state).length === 0) return [["unmanaged", "never adopted or rotated"]];
   const late = lateness(member, state, maxAge, now);
@@ -48,10 +65,18 @@ function findingsOf(member: SecretMember, state: SecretState | null, maxAge: Dur
   return found;
 }
 
-function lateness({ nextDue }: SecretMember, { versions }: SecretState, maxAge: Duration | null, now: number): string | null {
+function lateness(
+  { nextDue }: SecretMember,
+  { versions }: SecretState,
+  maxAge: Duration | null,
+  now: number,
+): string | null {
   const current = versions.find(({ status }) => status === "current");
   if (current === undefined) return null;
-  if (maxAge === null) return nextDue !== null && Date.parse(nextDue) < now ? `due ${formatDuration(now - Date.parse(nextDue))} ago` : null;
+  if (maxAge === null)
+    return nextDue !== null && Date.parse(nextDue) < now
+      ? `due ${formatDuration(now - Date.parse(nextDue))} ago`
+      : null;
   const age = now - (current.createdAt ?? current.since);
   return age > maxAge ? `its key is ${formatDuration(age)} old, allowed are ${formatDuration(maxAge)}` : null;
 }

@@ -18,7 +18,11 @@ export function selectionOf(names: readonly string[], options: Options): Selecti
 }
 
 /** The chosen secrets of the policy. */
-export async function choose(session: Session, selection: Selection, nothingMeans: "all" | "error"): Promise<SecretPolicy[]> {
+export async function choose(
+  session: Session,
+  selection: Selection,
+  nothingMeans: "all" | "error",
+): Promise<SecretPolicy[]> {
   return selectSecrets(await session.policy(), selection, nothingMeans);
 }
 
@@ -31,7 +35,8 @@ export async function chooseNames(session: Session, selection: Selection): Promi
   const known: string[] = [];
   const rest: string[] = [];
   for (const name of new Set(selection.names)) {
-    const isOrphan = !policy.secrets.has(name) && !name.startsWith("@") && (await (await session.state()).load(name)) !== null;
+    const isOrphan =
+      !policy.secrets.has(name) && !name.startsWith("@") && (await (await session.state()).load(name)) !== null;
     (isOrphan ? known : rest).push(name);
   }
   if (known.length > 0 && rest.length === 0) return known;

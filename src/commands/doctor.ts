@@ -36,16 +36,29 @@ export const doctor = verb({
       const seen = await preview(deps, ports, { looks: true, force: true, signal: session.signal });
       const blocks = seen.outcome === "blocked" || seen.outcome === "failed";
       const rotation: Examined = {
-        secret: secret.name, part: "rotation", verdict: blocks ? "blocks" : "ok", reason: blocks ? seen.reason : null,
-        message: blocks ? seen.message : "could begin now", hint: blocks ? (seen.hints[0] ?? null) : null,
+        secret: secret.name,
+        part: "rotation",
+        verdict: blocks ? "blocks" : "ok",
+        reason: blocks ? seen.reason : null,
+        message: blocks ? seen.message : "could begin now",
+        hint: blocks ? (seen.hints[0] ?? null) : null,
       };
       examined.push(...parts, rotation);
       const worst = [...parts, rotation].find(({ verdict }) => verdict === "blocks");
       const wall = session.now();
-      const row = ranRow({ name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) }, seen, wall);
-      const said = worst === undefined
-        ? { outcome: "done" as const, reason: "not-due" as const, message: "in order" }
-        : { outcome: "blocked" as const, reason: worst.reason as ReasonCode, message: `${worst.part}: ${worst.message}` };
+      const row = ranRow(
+        { name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) },
+        seen,
+        wall,
+      );
+      const said =
+        worst === undefined
+          ? { outcome: "done" as const, reason: "not-due" as const, message: "in order" }
+          : {
+              outcome: "blocked" as const,
+              reason: worst.reason as ReasonCode,
+              message: `${worst.part}: ${worst.message}`,
+            };
       return { member: { ...row.member, ...said, until: null }, hints: worst?.hint == null ? [] : [worst.hint] };
     });
     return {
@@ -55,7 +68,10 @@ export const doctor = verb({
         const marks = { ok: style.good("ok     "), warning: style.warn("warning"), blocks: style.bad("blocks ") };
         const line = (one: Examined) => `  ${marks[one.verdict]} ${plain(`${one.part}: ${one.message}`)}`;
         const of = (name: string) => examined.filter(({ secret }) => secret === name);
-        return secrets.filter(({ name }) => of(name).length > 0).map(({ name }) => [style.bold(name), ...of(name).map(line)].join("\n")).join("\n\n");
+        return secrets
+          .filter(({ name }) => of(name).length > 0)
+          .map(({ name }) => [style.bold(name), ...of(name).map(line)].join("\n"))
+          .join("\n\n");
       },
     };
   },
@@ -63,7 +79,9 @@ export const doctor = verb({
 
 async function examine(session: Session, secret: SecretPolicy, ports: SecretPorts): Promise<Examined[]> {
   const ctx: Ctx = { signal: session.signal, fence: () => {}, attempt: 1, rotationId: null };
-  const parts: [string, () => Promise<Description>][] = [[`issuer ${secret.issuer.type}`, () => ports.issuer.describe(ctx)]];
+  const parts: [string, () => Promise<Description>][] = [
+    [`issuer ${secret.issuer.type}`, () => ports.issuer.describe(ctx)],
+  ];
   for (const { id, use, name } of ports.rules.deliveries) {
     const store = ports.stores.get(id);
     if (store !== undefined) parts.push([`store ${use}: ${name}`, () => store.describe(ctx)]);
@@ -78,12 +96,23 @@ async function examine(session: Session, secret: SecretPolicy, ports: SecretPort
     } catch (error) {
       const { kind, message, detail } = ProviderError.from(error);
       const reason = kind === "unauthenticated" ? "credentials-missing" : "provider-unavailable";
-      examined.push({ ...about, verdict: outcomeOf(reason) === "failed" ? "blocks" : "warning", reason, message, hint: detail.hint ?? null });
+      examined.push({
+        ...about,
+        verdict: outcomeOf(reason) === "failed" ? "blocks" : "warning",
+        reason,
+        message,
+        hint: detail.hint ?? null,
+      });
     }
   }
   return examined;
 }
 
 function verdictOf({ reason, blocks, message, hint }: Finding, strict: boolean) {
-  return { verdict: blocks || strict ? ("blocks" as const) : ("warning" as const), reason, message, hint: hint ?? null };
+  return {
+    verdict: blocks || strict ? ("blocks" as const) : ("warning" as const),
+    reason,
+    message,
+    hint: hint ?? null,
+  };
 }

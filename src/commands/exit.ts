@@ -3,7 +3,6 @@ import type { Outcome } from "../core/reasons.ts";
 /** What a whole command ended in. `found`: `check` has something to say. */
 export type CommandOutcome = Outcome | "found";
 
-export const USAGE = 2;
 export const INTERRUPTED = { SIGINT: 130, SIGTERM: 143 } as const;
 
 const WORST_FIRST: readonly Outcome[] = ["failed", "blocked", "locked", "waiting", "done"];

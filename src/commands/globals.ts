@@ -33,7 +33,14 @@ export function globalsOf(options: Options): Globals {
 export function guessGlobals(flags: ReadonlySet<string>): Globals {
   const has = (name: string) => flags.has(name);
   return {
-    config: null, state: null, json: has("--json"), quiet: has("--quiet"), verbose: has("--verbose"),
-    noColour: has("--no-color"), yes: false, detailed: false, lockTimeout: 0,
+    config: null,
+    state: null,
+    json: has("--json"),
+    quiet: has("--quiet"),
+    verbose: has("--verbose"),
+    noColour: has("--no-color"),
+    yes: false,
+    detailed: false,
+    lockTimeout: 0,
   };
 }

@@ -11,7 +11,10 @@ const LIMIT = 50;
 
 /** What happened to the chosen secrets, newest last, beside where they stand. */
 export const history = verb({
-  parse: (args, options) => ({ selection: selectionOf(args, options), limit: wholeNumber(options, "--limit") ?? LIMIT }),
+  parse: (args, options) => ({
+    selection: selectionOf(args, options),
+    limit: wholeNumber(options, "--limit") ?? LIMIT,
+  }),
   run: async ({ selection, limit }, session) => {
     const { names = [], tag, store, issuer } = selection;
     const everything = names.length === 0 && tag === undefined && store === undefined && issuer === undefined;
@@ -19,7 +22,10 @@ export const history = verb({
     const { audit: log } = await session.state();
     const entries = (await Promise.all(chosen.map((name) => log.read(name, limit * 2)))).flat();
     // What was about to be done is for the audit; here stands what was.
-    const newest = entries.filter(({ type }) => type !== "intent").toSorted((a, b) => a.at - b.at || a.seq - b.seq).slice(-limit);
+    const newest = entries
+      .filter(({ type }) => type !== "intent")
+      .toSorted((a, b) => a.at - b.at || a.seq - b.seq)
+      .slice(-limit);
     const report = await fromState(session, chosen, everything);
     return { ...report, member: { history: newest.map(shown) }, text: (terminal) => text(newest, terminal) };
   },
@@ -47,7 +53,13 @@ function text(entries: readonly AuditEntry[], { width, style }: Terminal): strin
   if (entries.length === 0) return "nothing yet";
   const rows = entries.map(({ at, secret, type, actor, data }) => {
     const details = Object.entries(data).filter(([, value]) => value !== null && value !== false);
-    return [(iso(at) ?? "").slice(0, 19), secret, type, actor, details.map(([name, value]) => `${name}=${String(value)}`).join(" ")];
+    return [
+      (iso(at) ?? "").slice(0, 19),
+      secret,
+      type,
+      actor,
+      details.map(([name, value]) => `${name}=${String(value)}`).join(" "),
+    ];
   });
   return table(["WHEN (UTC)", "SECRET", "WHAT", "WHO", "DETAILS"], rows, width, style.bold);
 }

@@ -31,7 +31,8 @@ export async function main(process: Process): Promise<number> {
   try {
     words = findVerb(process.argv);
     globals = guessGlobals(words.flags);
-    if (words.verb === null && (words.flags.has("--version") || words.flags.has("-V"))) throw new HelpWanted(`${process.version}\n`);
+    if (words.verb === null && (words.flags.has("--version") || words.flags.has("-V")))
+      throw new HelpWanted(`${process.version}\n`);
     const { args, options } = await parse(words);
     globals = globalsOf(options);
     prepared = (await (words.verb as VerbLine).load()).prepare(args, options);
@@ -81,11 +82,17 @@ function interrupted(verb: VerbLine, terminal: Terminal, { signal }: Process): n
 function fail(thrown: unknown, command: string | null, globals: Globals, terminal: Terminal, process: Process): number {
   terminal.clear();
   const stopped = process.signal.aborted;
-  const failure = failureOf(stopped ? new UserError("interrupted", `stopped by ${process.signal.reason}: the state is consistent`, {
-    hints: ["keyturn run goes on from here"],
-  }) : thrown);
+  const failure = failureOf(
+    stopped
+      ? new UserError("interrupted", `stopped by ${process.signal.reason}: the state is consistent`, {
+          hints: ["keyturn run goes on from here"],
+        })
+      : thrown,
+  );
   if (globals.json) {
-    terminal.out(document({ command, at: process.now(), outcome: outcomeOf(failure), secrets: [], error: errorMember(failure) }));
+    terminal.out(
+      document({ command, at: process.now(), outcome: outcomeOf(failure), secrets: [], error: errorMember(failure) }),
+    );
   }
   terminal.announce(failureText(failure, globals.verbose));
   return stopped ? INTERRUPTED[process.signal.reason as keyof typeof INTERRUPTED] : failure.exit;

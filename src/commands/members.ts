@@ -21,7 +21,12 @@ export interface SecretMember extends StateReport {
   readonly nextDue: string | null;
   readonly owner: string | null;
   /** What this command did. */
-  readonly actions: readonly { readonly action: string; readonly at: string | null; readonly version: string | null; readonly keyId: string | null }[];
+  readonly actions: readonly {
+    readonly action: string;
+    readonly at: string | null;
+    readonly version: string | null;
+    readonly keyId: string | null;
+  }[];
 }
 
 /** A secret and what helps it on. */
@@ -64,7 +69,11 @@ export function rowOf({ name, policy, state, rules, now, nextDue }: Subject): Ro
 }
 
 /** What a run, or a look, said on top. */
-export function withSaid(row: Row, said: Pick<SecretMember, "outcome" | "reason" | "message" | "until">, hints: readonly string[]): Row {
+export function withSaid(
+  row: Row,
+  said: Pick<SecretMember, "outcome" | "reason" | "message" | "until">,
+  hints: readonly string[],
+): Row {
   const { outcome, reason, message, until } = said;
   return { member: { ...row.member, outcome, reason, message, until }, hints };
 }
@@ -80,12 +89,20 @@ export function refused(row: Row, reason: ReasonCode, message: string): Row {
 /** What a run or a look ended in. */
 export function ranRow(subject: Omit<Subject, "state" | "now">, result: RunResult, wall: Instant): Row {
   const row = rowOf({ ...subject, state: result.state, now: { doc: wall - result.offset, wall } });
-  const actions = result.actions.map(({ action, wall: at, version, keyId }) => ({ action, at: iso(at), version, keyId }));
+  const actions = result.actions.map(({ action, wall: at, version, keyId }) => ({
+    action,
+    at: iso(at),
+    version,
+    keyId,
+  }));
   const { member, hints } = withSaid(row, { ...result, until: iso(result.until) }, result.hints);
   return { member: { ...member, actions }, hints };
 }
 
-function hintsOf({ outcome, reason }: { readonly outcome: Outcome; readonly reason: ReasonCode }, name: string): string[] {
+function hintsOf(
+  { outcome, reason }: { readonly outcome: Outcome; readonly reason: ReasonCode },
+  name: string,
+): string[] {
   const hint = outcome === "done" ? null : hintOf(reason, name);
   return hint === null ? [] : [hint];
 }

@@ -37,7 +37,8 @@ export function duration(options: Options, name: string): Duration | null {
   const value = text(options, name);
   if (value === null) return null;
   const parsed = parseDuration(value);
-  if (parsed === null) throw usageError(`${name}: ${JSON.stringify(value)} is no duration`, "write for example 90d, 1h30m, 0s");
+  if (parsed === null)
+    throw usageError(`${name}: ${JSON.stringify(value)} is no duration`, "write for example 90d, 1h30m, 0s");
   return parsed;
 }
 
@@ -57,7 +58,10 @@ export function moment(options: Options, name: string): ((now: Instant) => Insta
   const isDate = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d))?$/.test(value);
   const at = isDate ? Date.parse(value) : Number.NaN;
   if (Number.isNaN(at)) {
-    throw usageError(`${name}: ${JSON.stringify(value)} is no time`, "write for example 2h, 2026-01-31 or 2026-01-31T09:00:00Z");
+    throw usageError(
+      `${name}: ${JSON.stringify(value)} is no time`,
+      "write for example 2h, 2026-01-31 or 2026-01-31T09:00:00Z",
+    );
   }
   return () => at;
 }

@@ -27,19 +27,36 @@ export const plan = verb({
     const report = await eachWired(session, secrets, async (secret, ports) => {
       const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
       const within = mustReadWithin(ports.rules);
-      const warnings = within > 0 ? [`a consumer that reads or runs less often than every ${formatDuration(within)} will break`] : ["a consumer that keeps the old key will break"];
-      if (ports.rules.usage === "none") warnings.push("blind: no usage signal; acks and twice the minimum overlap stand in");
-      if (ports.rules.issuer.maxKeys < 2) warnings.push("one slot: the old key is dead as soon as the new one is made, and rollback may be refused");
+      const warnings =
+        within > 0
+          ? [`a consumer that reads or runs less often than every ${formatDuration(within)} will break`]
+          : ["a consumer that keeps the old key will break"];
+      if (ports.rules.usage === "none")
+        warnings.push("blind: no usage signal; acks and twice the minimum overlap stand in");
+      if (ports.rules.issuer.maxKeys < 2)
+        warnings.push("one slot: the old key is dead as soon as the new one is made, and rollback may be refused");
       plans.set(secret.name, { secret: secret.name, ...planOf(seen), warnings });
       const wall = session.now();
-      return ranRow({ name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) }, seen, wall);
+      return ranRow(
+        { name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) },
+        seen,
+        wall,
+      );
     });
     const all = secrets.flatMap(({ name }) => plans.get(name) ?? []);
     return {
       ...report,
       member: { plan: all },
       text: ({ style }) =>
-        all.map((one) => [style.bold(one.secret) + `: ${plain(one.message)}`, ...one.timeline.map((step) => stepText(step, session.now())), ...one.warnings.map((line) => `  ! ${line}`)].join("\n")).join("\n\n"),
+        all
+          .map((one) =>
+            [
+              style.bold(one.secret) + `: ${plain(one.message)}`,
+              ...one.timeline.map((step) => stepText(step, session.now())),
+              ...one.warnings.map((line) => `  ! ${line}`),
+            ].join("\n"),
+          )
+          .join("\n\n"),
     };
   },
 });

@@ -33,7 +33,9 @@ function takesValue(option: OptionLine): boolean {
   return option.flags.includes("<");
 }
 
-const WITH_VALUE = new Set([...GLOBAL_OPTIONS, ...VERBS.flatMap((verb) => verb.options)].filter(takesValue).flatMap(namesOf));
+const WITH_VALUE = new Set(
+  [...GLOBAL_OPTIONS, ...VERBS.flatMap((verb) => verb.options)].filter(takesValue).flatMap(namesOf),
+);
 
 /**
  * Finds the verb among options that may stand before it. An option has a value for all verbs or for none, so its
@@ -86,12 +88,21 @@ export async function parse({ verb, rest, flags }: Words): Promise<Parsed> {
     return command;
   };
   if (verb === null) {
-    const all = make({ name: "keyturn", summary: "Rotates secrets across providers without downtime.", options: GLOBAL_OPTIONS });
-    all.usage("[options] <verb> …").helpCommand("help [verb]", "say more about a verb").option("-V, --version", "the version");
+    const all = make({
+      name: "keyturn",
+      summary: "Rotates secrets across providers without downtime.",
+      options: GLOBAL_OPTIONS,
+    });
+    all
+      .usage("[options] <verb> …")
+      .helpCommand("help [verb]", "say more about a verb")
+      .option("-V, --version", "the version");
     for (const line of VERBS) all.addCommand(withArguments(new Command(line.name).summary(line.summary), line));
     if ([...HELP].some((name) => flags.has(name))) throw new HelpWanted(all.helpInformation());
     const unknown = [...flags].find((name) => !GLOBAL_OPTIONS.some((option) => namesOf(option).includes(name)));
-    throw unknown === undefined ? usageError("no verb given", "keyturn --help lists the verbs") : unknownOption(unknown, null);
+    throw unknown === undefined
+      ? usageError("no verb given", "keyturn --help lists the verbs")
+      : unknownOption(unknown, null);
   }
   const command = withArguments(make({ ...verb, name: `keyturn ${verb.name}` }), verb);
   command.optionsGroup("Global options:");

@@ -12,6 +12,11 @@ export const revoke = verb({
   },
   run: async ({ name, version, compromised }, session) => {
     const secrets = await choose(session, { names: [name] }, "error");
-    return advance(session, secrets, { start: false, sit: "none", waitMax: null, word: () => ({ word: "revoke", version, compromised }) });
+    return advance(session, secrets, {
+      start: false,
+      sit: "none",
+      waitMax: null,
+      word: () => ({ word: "revoke", version, compromised }),
+    });
   },
 });

@@ -6,6 +6,11 @@ export const rollback = verb({
   parse: (args, options) => selectionOf(args, options),
   run: async (selection, session) => {
     const secrets = await choose(session, selection, "error");
-    return advance(session, secrets, { start: false, sit: "served", waitMax: null, word: () => ({ word: "rollback" }) });
+    return advance(session, secrets, {
+      start: false,
+      sit: "served",
+      waitMax: null,
+      word: () => ({ word: "rollback" }),
+    });
   },
 });

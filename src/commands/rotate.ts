@@ -5,9 +5,18 @@ import { waitOf } from "./run.ts";
 import { verb } from "./verb.ts";
 
 export const rotate = verb({
-  parse: (args, options) => ({ ...waitOf(options), repair: flag(options, "--repair"), selection: selectionOf(args, options) }),
+  parse: (args, options) => ({
+    ...waitOf(options),
+    repair: flag(options, "--repair"),
+    selection: selectionOf(args, options),
+  }),
   run: async ({ wait, waitMax, repair, selection }, session) => {
     const secrets = await choose(session, selection, "error");
-    return advance(session, secrets, { start: true, sit: wait ? "all" : "short", waitMax, word: () => ({ word: "rotate", repair }) });
+    return advance(session, secrets, {
+      start: true,
+      sit: wait ? "all" : "short",
+      waitMax,
+      word: () => ({ word: "rotate", repair }),
+    });
   },
 });

@@ -12,7 +12,11 @@ export const show = verb({
   run: async ({ name }, session) => {
     const report = await fromState(session, await chooseNames(session, { names: [name] }), false);
     const { status: _, ...member } = report.member ?? {};
-    return { ...report, member, text: (terminal) => report.secrets.map((secret) => page(secret, terminal, session.now())).join("\n\n") };
+    return {
+      ...report,
+      member,
+      text: (terminal) => report.secrets.map((secret) => page(secret, terminal, session.now())).join("\n\n"),
+    };
   },
 });
 
@@ -28,17 +32,30 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
     ...(secret.until === null ? [] : [`until ${when(secret.until)}`]),
     ...(secret.owner === null ? [] : [`owner ${plain(secret.owner)}`]),
     ...(secret.nextDue === null ? [] : [`due ${when(secret.nextDue)}`]),
-    ...(rotation === null ? [] : [`rotation ${rotation.id}: ${rotation.reason}, by ${plain(rotation.actor)}, begun ${when(rotation.startedAt)}`]),
-    ...(lease === null ? [] : [`lease of ${plain(lease.actor)} on ${plain(lease.host)}, process ${lease.pid}, since ${when(lease.since)}`]),
-    ...secret.holds.map((hold) => `held by ${plain(hold.by)} ${when(hold.at)}: ${plain(hold.reason)}${hold.until === null ? "" : `, ends ${when(hold.until)}`}`),
+    ...(rotation === null
+      ? []
+      : [
+          `rotation ${rotation.id}: ${rotation.reason}, by ${plain(rotation.actor)}, begun ${when(rotation.startedAt)}`,
+        ]),
+    ...(lease === null
+      ? []
+      : [`lease of ${plain(lease.actor)} on ${plain(lease.host)}, process ${lease.pid}, since ${when(lease.since)}`]),
+    ...secret.holds.map(
+      (hold) =>
+        `held by ${plain(hold.by)} ${when(hold.at)}: ${plain(hold.reason)}${hold.until === null ? "" : `, ends ${when(hold.until)}`}`,
+    ),
   ];
   return [
     facts.join("\n"),
     ...section(
       ["VERSION", "KEY", "STATUS", "ISSUED", "LAST USED", "BY"],
       secret.versions.map((one) => [
-        one.version, one.keyId ?? "", one.compromised ? { text: `${one.status}, leaked`, paint: bad } : one.status,
-        when(one.issuedAt), when(one.lastUsedAt), one.lastUsedBy.join(", "),
+        one.version,
+        one.keyId ?? "",
+        one.compromised ? { text: `${one.status}, leaked`, paint: bad } : one.status,
+        when(one.issuedAt),
+        when(one.lastUsedAt),
+        one.lastUsedBy.join(", "),
       ]),
     ),
     ...section(
@@ -47,7 +64,12 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
     ),
     ...section(
       ["CONSUMER", "REQUIRED", "ADOPTED", "ON OLD KEY"],
-      secret.consumers.map((one) => [one.name, one.required ? "yes" : "no", when(one.adoptedAt), when(one.lastOnOldKey)]),
+      secret.consumers.map((one) => [
+        one.name,
+        one.required ? "yes" : "no",
+        when(one.adoptedAt),
+        when(one.lastOnOldKey),
+      ]),
     ),
     ...section(
       ["DEBT", "SINCE", "ATTEMPTS", "ERROR"],

@@ -27,7 +27,11 @@ function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
   if (stop === null) return null;
   const standing = say(stop.reason as ReasonCode, stop.message);
   // A reason that fails the run which meets it blocks the later ones.
-  return { ...standing, outcome: "blocked", message: rotation === null ? standing.message : `${standing.message}; its rotation comes to its end` };
+  return {
+    ...standing,
+    outcome: "blocked",
+    message: rotation === null ? standing.message : `${standing.message}; its rotation comes to its end`,
+  };
 }
 
 function held(state: SecretState, policy: SecretPolicy | null, now: Now): Standing | null {
@@ -41,11 +45,14 @@ function held(state: SecretState, policy: SecretPolicy | null, now: Now): Standi
 function inFlight(state: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing | null {
   const { rotation } = state;
   if (rotation === null) return report.debt.length > 0 ? say("debt") : null;
-  if (rotation.failure !== null) return say(rotation.failure.reason as ReasonCode, rotation.failure.message, rotation.failure.retryAt);
+  if (rotation.failure !== null)
+    return say(rotation.failure.reason as ReasonCode, rotation.failure.message, rotation.failure.retryAt);
   const phase = phaseOf(state);
   if (phase === "overlap") return overlap(state, report, policy, now);
   if (phase === "soaking") {
-    const from = Math.max(...state.versions.filter(({ status }) => status === "disabled").map(({ disabledAt }) => disabledAt ?? now.doc));
+    const from = Math.max(
+      ...state.versions.filter(({ status }) => status === "disabled").map(({ disabledAt }) => disabledAt ?? now.doc),
+    );
     return say("soaking", undefined, policy === null ? null : from + policy.soak.for);
   }
   if (phase === "deleting") return say(report.debt.length > 0 ? "debt" : "settling");
@@ -54,12 +61,23 @@ function inFlight(state: SecretState, report: StateReport, policy: SecretPolicy 
   return say("settling", "a new key is on its way; the next run goes on");
 }
 
-function overlap({ rotation, versions }: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing {
-  const minimum = (rotation?.overlapFrom ?? now.doc) + (policy?.overlap.minimum ?? 0) * (policy?.usage === "none" ? 2 : 1);
-  if (minimum > now.doc) return say("minimum-overlap", `both keys live for another ${formatDuration(minimum - now.doc)}`, minimum);
-  const sentences = report.consumers.flatMap(({ floor, lastOnOldKey }) => (floor !== null && lastOnOldKey !== null ? [floor] : []));
+function overlap(
+  { rotation, versions }: SecretState,
+  report: StateReport,
+  policy: SecretPolicy | null,
+  now: Now,
+): Standing {
+  const minimum =
+    (rotation?.overlapFrom ?? now.doc) + (policy?.overlap.minimum ?? 0) * (policy?.usage === "none" ? 2 : 1);
+  if (minimum > now.doc)
+    return say("minimum-overlap", `both keys live for another ${formatDuration(minimum - now.doc)}`, minimum);
+  const sentences = report.consumers.flatMap(({ floor, lastOnOldKey }) =>
+    floor !== null && lastOnOldKey !== null ? [floor] : [],
+  );
   if (sentences.length > 0) return say("old-key-in-use", sentences.join("; "));
-  const missing = report.consumers.filter(({ required, adoptedAt }) => required && adoptedAt === null).map(({ name }) => name);
+  const missing = report.consumers
+    .filter(({ required, adoptedAt }) => required && adoptedAt === null)
+    .map(({ name }) => name);
   const looked = versions.some(({ status, usageLookedAt }) => status === "retiring" && usageLookedAt !== null);
   if (looked && missing.length > 0) return say("not-adopted", `${missing.join(", ")} not yet seen on the new key`);
   return say("usage-unknown");

@@ -1,12 +1,12 @@
 import { preview } from "../engine/preview.ts";
 import type { Loaded } from "../ports/state.ts";
-import { count } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
 import { living } from "../core/model.ts";
 import { eachWired, reportOf } from "./advance.ts";
 import { choose, EVERYTHING, selectionOf } from "./choose.ts";
 import { ranRow, rowOf, type Row } from "./members.ts";
 import { flag, usageError } from "./options.ts";
+import { pauseFor } from "./timing.ts";
 import type { Session } from "./session.ts";
 import { nextDue, subjectOf } from "./subject.ts";
 import { verb, type Report } from "./verb.ts";
@@ -14,20 +14,25 @@ import { verb, type Report } from "./verb.ts";
 const REDRAW = 2000;
 
 export const status = verb({
-  parse: (args, options) => ({ selection: selectionOf(args, options), watch: flag(options, "--watch"), refresh: flag(options, "--refresh") }),
+  parse: (args, options) => ({
+    selection: selectionOf(args, options),
+    watch: flag(options, "--watch"),
+    refresh: flag(options, "--refresh"),
+  }),
   run: async ({ selection, watch, refresh }, session) => {
     if (watch && session.globals.json) throw usageError("--watch draws for people: --json prints one document");
     const secrets = await choose(session, selection, "all");
     const names = secrets.map(({ name }) => name);
     const everything = (selection.names ?? []).length === 0 && names.length === (await session.policy()).secrets.size;
     const look = (): Promise<Report> => (refresh ? refreshed(session, secrets) : fromState(session, names, everything));
-    let report = await look();
-    while (watch && !session.signal.aborted && !session.terminal.isClosed) {
-      session.terminal.redraw(report.text(session.terminal));
-      await pause(REDRAW, session.signal);
-      report = await look();
+    const report = await look();
+    if (!watch) return report;
+    session.terminal.redraw(report.text(session.terminal));
+    while (!session.signal.aborted && !session.terminal.isClosed) {
+      await pauseFor(REDRAW, session.signal);
+      if (!session.signal.aborted) session.terminal.redraw((await look()).text(session.terminal));
     }
-    return watch ? { ...report, instead: "" } : report;
+    return { ...report, instead: "" };
   },
 });
 
@@ -40,19 +45,27 @@ export async function fromState(session: Session, names: readonly string[], ever
   const rows: Row[] = [];
   for (const name of [...names, ...strays]) {
     const loaded = documents.get(name) ?? null;
-    if (known.has(name) || (loaded !== null && living(loaded.state).length > 0)) rows.push(await rowFromState(session, name, loaded));
+    if (known.has(name) || (loaded !== null && living(loaded.state).length > 0))
+      rows.push(await rowFromState(session, name, loaded));
   }
   const members = rows.map(({ member }) => member);
-  const newest = Math.max(...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))));
+  const newest = Math.max(
+    ...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))),
+  );
   const report = reportOf(session, rows);
   return {
     ...report,
     complaints: [],
-    member: { status: { pausedAll: paused === null ? null : { reason: paused.reason, by: paused.by }, secrets: members.length } },
+    member: {
+      status: { pausedAll: paused === null ? null : { reason: paused.reason, by: paused.by }, secrets: members.length },
+    },
     text: (terminal) => {
       const lines = [report.text(terminal)];
       if (paused !== null) lines.push(`everything is paused by ${paused.by}: ${paused.reason}`);
-      if (Number.isFinite(newest)) lines.push(terminal.style.dim(`${count(members.length, "secret")}, from the state alone, last written ${relative(newest, session.now())}; --refresh looks at the providers`));
+      if (Number.isFinite(newest))
+        lines.push(
+          terminal.style.dim(`from the state of ${relative(newest, session.now())}; --refresh looks at the providers`),
+        );
       return lines.join("\n");
     },
   };
@@ -87,19 +100,11 @@ async function refreshed(session: Session, secrets: Awaited<ReturnType<typeof ch
   const report = await eachWired(session, secrets, async (secret, ports) => {
     const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
     const wall = session.now();
-    return ranRow({ name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) }, seen, wall);
+    return ranRow(
+      { name: secret.name, policy: secret, rules: ports.rules, nextDue: await nextDue(secret, seen.state, wall) },
+      seen,
+      wall,
+    );
   });
   return { ...report, complaints: [] };
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-  });
 }

@@ -8,15 +8,31 @@ import type { Subject } from "./members.ts";
 import type { Session } from "./session.ts";
 
 /** A secret as its document says, on both clocks. */
-export async function subjectOf(session: Session, name: string, loaded: Pick<Loaded, "state" | "age"> | null, rules: SecretRules | null = null): Promise<Subject> {
+export async function subjectOf(
+  session: Session,
+  name: string,
+  loaded: Pick<Loaded, "state" | "age"> | null,
+  rules: SecretRules | null = null,
+): Promise<Subject> {
   const policy = (await session.policy()).secrets.get(name) ?? null;
   const wall = session.now();
   const doc = loaded === null ? wall : loaded.state.clock + loaded.age;
-  return { name, policy, state: loaded?.state ?? null, rules, now: { doc, wall }, nextDue: await nextDue(policy, loaded?.state ?? null, wall) };
+  return {
+    name,
+    policy,
+    state: loaded?.state ?? null,
+    rules,
+    now: { doc, wall },
+    nextDue: await nextDue(policy, loaded?.state ?? null, wall),
+  };
 }
 
 /** When the schedule says so; null: by hand only, or nothing was issued or adopted yet. */
-export async function nextDue(policy: SecretPolicy | null, state: SecretState | null, wall: Instant): Promise<Instant | null> {
+export async function nextDue(
+  policy: SecretPolicy | null,
+  state: SecretState | null,
+  wall: Instant,
+): Promise<Instant | null> {
   if (policy === null || state === null || !policy.enabled) return null;
   if (!state.versions.some(({ status }) => status === "current")) return null;
   return (await dueBy(policy.schedule))(state, wall).at;

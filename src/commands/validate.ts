@@ -10,7 +10,9 @@ export const validate = verb({
     return {
       outcome: "done",
       secrets: [],
-      member: { validate: { file, secrets: names, warnings: session.warnings.map(({ at, message }) => ({ at, message })) } },
+      member: {
+        validate: { file, secrets: names, warnings: session.warnings.map(({ at, message }) => ({ at, message })) },
+      },
       text: () => `${file}: ok: ${count(names.length, "secret")}, ${count(stores.size, "shared store")}`,
     };
   },

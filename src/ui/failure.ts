@@ -28,7 +28,9 @@ export function failureOf(error: unknown): Failure {
   return {
     code: "bug",
     lines: [`this is a bug in keyturn: unexpected ${kind}`],
-    hints: ["the state is consistent; report it with the command, `keyturn --version` and what --verbose adds (no values are in it)"],
+    hints: [
+      "the state is consistent; report it with the command, `keyturn --version` and what --verbose adds (no values are in it)",
+    ],
     at: null,
     exit: 1,
     frames,

@@ -10,7 +10,10 @@ import type { Terminal } from "./terminal.ts";
 export async function confirm(question: string, yes: boolean, terminal: Terminal, signal: AbortSignal): Promise<void> {
   if (yes) return;
   if (!terminal.interactive) {
-    throw new UserError("needs-answer", `${question}: nobody can be asked here`, { exit: 2, hints: ["--yes says yes"] });
+    throw new UserError("needs-answer", `${question}: nobody can be asked here`, {
+      exit: 2,
+      hints: ["--yes says yes"],
+    });
   }
   terminal.clear();
   const reader = createInterface({ input: terminal.stdin, output: terminal.stderr });

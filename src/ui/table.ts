@@ -12,9 +12,16 @@ const NARROWEST = 8;
  * Aligned columns under bold headings, no wider than `width`: what does not fit is wrapped inside its column, widest
  * column first, so that nothing is cut off.
  */
-export function table(headings: readonly string[], rows: readonly (readonly Cell[])[], width: number, heading: Paint): string {
+export function table(
+  headings: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  width: number,
+  heading: Paint,
+): string {
   const texts = rows.map((row) => row.map((cell) => plain(typeof cell === "string" ? cell : cell.text)));
-  const natural = headings.map((name, column) => Math.max(name.length, ...texts.map((row) => (row[column] ?? "").length)));
+  const natural = headings.map((name, column) =>
+    Math.max(name.length, ...texts.map((row) => (row[column] ?? "").length)),
+  );
   const widths = fit(natural, width);
   const line = (cells: readonly string[], paints: readonly Paint[]): string =>
     cells
@@ -25,12 +32,23 @@ export function table(headings: readonly string[], rows: readonly (readonly Cell
       .join("")
       .trimEnd();
 
-  const lines = [line(headings, headings.map(() => heading))];
+  const lines = [
+    line(
+      headings,
+      headings.map(() => heading),
+    ),
+  ];
   for (const [index, row] of texts.entries()) {
     const paints = (rows[index] as readonly Cell[]).map((cell) => (typeof cell === "string" ? same : cell.paint));
     const cells = row.map((text, column) => wrap(text, widths[column] as number));
     const height = Math.max(...cells.map((cell) => cell.length));
-    for (let at = 0; at < height; at++) lines.push(line(cells.map((cell) => cell[at] ?? ""), paints));
+    for (let at = 0; at < height; at++)
+      lines.push(
+        line(
+          cells.map((cell) => cell[at] ?? ""),
+          paints,
+        ),
+      );
   }
   return lines.join("\n");
 }

@@ -27,6 +27,7 @@ export class Terminal {
   /** Somebody is there to be asked. */
   readonly interactive: boolean;
   #live = "";
+  #isClosed = false;
 
   private constructor(
     private readonly options: TerminalOptions,
@@ -35,6 +36,7 @@ export class Terminal {
   ) {
     this.style = style;
     this.errorStyle = errorStyle;
+    options.stdout.once("error", () => (this.#isClosed = true));
     this.interactive = options.stdin.isTTY === true && options.stderr.isTTY === true;
   }
 
@@ -64,7 +66,7 @@ export class Terminal {
 
   /** Nobody reads stdout any more. */
   get isClosed(): boolean {
-    return this.options.stdout.destroyed || this.options.stdout.writableEnded;
+    return this.#isClosed;
   }
 
   /** Data, on stdout. */

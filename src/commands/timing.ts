@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
 /** Secrets that are worked on at a time. */
 const LIMIT = 8;
 
@@ -10,4 +12,9 @@ export async function parallel<T, R>(items: readonly T[], work: (item: T) => Pro
   };
   await Promise.all(Array.from({ length: Math.min(LIMIT, items.length) }, worker));
   return results;
+}
+
+/** Resolves after `ms`, or as soon as the signal aborts. */
+export async function pauseFor(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {});
 }

@@ -1,0 +1,305 @@
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { bench, build, policyOf, type Bench, type Json } from "./harness.ts";
+
+let b: Bench;
+beforeAll(build);
+beforeEach(async () => {
+  await b?.close();
+  b = await bench();
+  b.policy(policyOf(b.authority.url));
+});
+afterAll(() => b.close());
+
+const only = (document: Json): Json => document.secrets[0];
+
+const MEMBERS = [
+  "name",
+  "phase",
+  "outcome",
+  "reason",
+  "message",
+  "until",
+  "observedAt",
+  "nextDue",
+  "owner",
+  "rotation",
+  "current",
+  "versions",
+  "stores",
+  "consumers",
+  "debt",
+  "holds",
+  "lease",
+  "actions",
+];
+
+describe("a secret's life", () => {
+  test("plan, doctor and status of a fresh secret change nothing", async () => {
+    for (const verb of ["plan", "doctor", "status"]) {
+      const { code, document } = await b.json(verb);
+      expect([verb, code]).toEqual([verb, 0]);
+      expect(document).toMatchObject({ keyturn: 1, command: verb, error: null });
+      expect(document.secrets.map((one: Json) => one.name)).toEqual(["one", "two"]);
+      expect(Object.keys(only(document))).toEqual(expect.arrayContaining(MEMBERS));
+      expect(document.at).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+    }
+    expect(await b.authority.list("one")).toEqual([]);
+    expect(existsSync(join(b.folder, ".keyturn/identity"))).toBe(false);
+  });
+
+  test("the first rotation issues, the second waits in the overlap, rollback leads back", async () => {
+    const first = await b.json("rotate", "one");
+    expect(first.code).toBe(0);
+    expect(only(first.document)).toMatchObject({
+      name: "one",
+      phase: "idle",
+      outcome: "done",
+      owner: "team-one",
+      rotation: null,
+    });
+    expect(only(first.document).actions.map((one: Json) => one.action)).toEqual([
+      "issue",
+      "stage",
+      "verify",
+      "promote",
+      "put",
+    ]);
+    const old = b.served();
+    expect((await b.authority.whoami(old, "app-1")).status).toBe(200);
+
+    const second = await b.json("rotate", "one", "--detailed-exitcode");
+    expect(second.code).toBe(8);
+    expect(only(second.document)).toMatchObject({ phase: "overlap", outcome: "waiting", reason: "minimum-overlap" });
+    expect(Date.parse(only(second.document).until)).toBeGreaterThan(Date.now());
+    expect(b.served()).not.toBe(old);
+    const [v1, v2] = only(second.document).versions;
+    expect([v1.status, v2.status]).toEqual(["retiring", "current"]);
+    expect(only(second.document).current.version).toBe(v2.version);
+
+    const status = await b.run("status", "one");
+    expect(status.stdout).toMatch(/one\s+overlap\s+waiting/);
+    expect((await b.run("show", "one")).stdout).toContain(v1.keyId);
+
+    const back = await b.json("rollback", "one");
+    expect(back.code).toBe(0);
+    expect(b.served()).toBe(old);
+    const run = await b.json("run", "one");
+    expect(run.code).toBe(3);
+    expect(only(run.document)).toMatchObject({ outcome: "blocked", reason: "rolled-back" });
+    expect((await b.authority.whoami(old)).status).toBe(200);
+  });
+
+  test("--wait follows a rotation to the end: one key is left", async () => {
+    b.policy(policyOf(b.authority.url, { minimum: "1s" }));
+    await b.run("rotate", "one");
+    const { code, stderr } = await b.run("rotate", "one", "--wait");
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^\d{4}-.*Z one overlap: /m);
+    const keys = await b.authority.list("one");
+    expect(keys.map(({ status }) => status)).toEqual(["enabled"]);
+    const history = await b.json("history", "one");
+    expect(history.document.history.map((one: Json) => one.type)).toEqual(
+      expect.arrayContaining(["issue", "disable", "delete", "done"]),
+    );
+    const audit = await b.json("audit", "one", "--limit", "3");
+    expect(audit.document.audit).toHaveLength(3);
+    expect(audit.document.audit[0].hash).toMatch(/^[0-9a-f]+$/);
+  });
+
+  test("run starts what is due, and nothing else", async () => {
+    const first = await b.json("run");
+    expect(first.document.secrets.map((one: Json) => one.outcome)).toEqual(["done", "done"]);
+    const keys = await b.authority.list("one");
+    expect(keys).toHaveLength(1);
+    await b.json("run");
+    expect(await b.authority.list("one")).toEqual(keys);
+  });
+
+  test("adopt takes over what is served", async () => {
+    await b.run("rotate", "one");
+    const [key] = await b.authority.list("one");
+    expect((await b.run("forget", "one", "--yes")).code).toBe(0);
+    const unmanaged = await b.json("rotate", "one");
+    expect(unmanaged.code).toBe(3);
+    expect(only(unmanaged.document).reason).toBe("unmanaged");
+    const adopted = await b.json("adopt", "one");
+    expect(adopted.code).toBe(0);
+    expect(only(adopted.document).current.keyId).toBe(key?.id);
+    expect(await b.authority.list("one")).toHaveLength(1);
+    const wrong = await b.json("adopt", "one", "--key", "key_0000000000000000");
+    expect(wrong.code).toBe(3);
+  });
+
+  test("an emergency replaces and kills every living key", async () => {
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    const leaked = (await b.authority.list("one")).map(({ id }) => id);
+    const { code, document } = await b.json("emergency", "one", "--grace", "0s", "--yes");
+    expect([code, only(document).outcome]).toEqual([0, expect.stringMatching(/done|waiting/)]);
+    const alive = (await b.authority.list("one")).filter(({ status }) => status === "enabled").map(({ id }) => id);
+    expect(alive).toHaveLength(1);
+    expect(leaked).not.toContain(alive[0]);
+    expect((await b.authority.whoami(b.served())).status).toBe(200);
+  });
+
+  test("an emergency of one key leaves the others", async () => {
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    const { document } = await b.json("status", "one");
+    const [old, current] = only(document).versions;
+    const { code } = await b.json("emergency", "one", "--key-id", old.keyId, "--grace", "0s", "--yes");
+    expect(code).toBe(0);
+    const alive = (await b.authority.list("one")).filter(({ status }) => status === "enabled").map(({ id }) => id);
+    expect(alive).toEqual([current.keyId]);
+    expect((await b.run("emergency", "one", "--key-id", "key_nobody", "--yes")).code).toBe(2);
+  });
+
+  test("revoke ends an old version, never the current one", async () => {
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    const [old, current] = only((await b.json("status", "one")).document).versions;
+    const refused = await b.json("revoke", "one", "--key-version", current.version);
+    expect(refused.code).toBe(3);
+    expect((await b.json("revoke", "one", "--key-version", old.version)).code).toBe(0);
+    const alive = (await b.authority.list("one")).filter(({ status }) => status === "enabled").map(({ id }) => id);
+    expect(alive).toEqual([current.keyId]);
+  });
+});
+
+describe("a person's word", () => {
+  test("hold, unhold, ack, unlock and release answer with the secret", async () => {
+    b.policy(policyOf(b.authority.url, { minimum: "0s" }));
+    await b.run("rotate", "one");
+    const hold = await b.json("hold", "one", "--reason", "audit is on", "--until", "2h");
+    expect(hold.code).toBe(0);
+    expect(only(hold.document).holds).toMatchObject([{ reason: "audit is on" }]);
+    const rotated = await b.json("rotate", "one");
+    expect(only(rotated.document)).toMatchObject({ phase: "overlap", outcome: "waiting", reason: "held" });
+    expect((await b.json("status", "one")).document.secrets[0].reason).toBe("held");
+    expect((await b.json("unhold", "one")).document.secrets[0].holds).toEqual([]);
+    expect((await b.json("ack", "one", "--consumer", "app")).code).toBe(0);
+    expect((await b.json("unlock", "one")).code).toBe(0);
+    expect((await b.json("release", "one", "key_0123456789abcdef")).code).toBe(0);
+  });
+
+  test("what is missing or wrong in a word is exit 2", async () => {
+    await b.run("rotate", "one");
+    const wrong = [
+      ["hold", "one"],
+      ["hold", "one", "--reason", "x", "--until", "yesterday"],
+      ["ack", "one"],
+      ["ack", "one", "--consumer", "ap"],
+      ["ack", "one", "--store", "nowhere"],
+      ["revoke", "one"],
+      ["rotate"],
+      ["emergency", "--yes"],
+      ["emergency", "one", "--revoke-first", "--yes"],
+      ["rotate", "one", "--wait-max", "5m"],
+      ["run", "--lock-timeout", "soon"],
+      ["release", "one"],
+      ["show"],
+    ];
+    for (const args of wrong) {
+      const { code, document } = await b.json(...args);
+      expect([args, code, document.error === null, document.secrets]).toEqual([args, 2, false, []]);
+    }
+  });
+
+  test("a refused word stands in its own document, not in the state", async () => {
+    await b.run("rotate", "one");
+    const { code, document } = await b.json("rollback", "one");
+    expect(code).toBe(3);
+    expect(only(document)).toMatchObject({ outcome: "blocked", reason: "nothing-to-roll-back-to" });
+    expect(only((await b.json("status", "one")).document)).toMatchObject({ outcome: "done", reason: "not-due" });
+  });
+
+  test("a pause of one, and a pause of everything", async () => {
+    await b.run("rotate", "--all");
+    b.policy(policyOf(b.authority.url, { every: "1ms" }));
+    expect((await b.json("pause", "--reason", "freeze")).document.secrets).toEqual([]);
+    const frozen = await b.json("run");
+    expect(frozen.document.secrets.map((one: Json) => one.reason)).toEqual(["paused", "paused"]);
+    expect((await b.run("status")).stdout).toContain("freeze");
+    expect((await b.run("resume")).code).toBe(0);
+    expect((await b.run("pause", "one", "--reason", "only this")).code).toBe(0);
+    const run = await b.json("run");
+    expect(run.document.secrets.map((one: Json) => one.phase)).toEqual(["idle", "overlap"]);
+    expect(run.document.secrets[0].reason).toBe("paused");
+  });
+
+  test("selectors choose", async () => {
+    const { document } = await b.json("rotate", "--tag", "two");
+    expect(document.secrets.map((one: Json) => one.name)).toEqual(["two"]);
+    expect((await b.run("status", "--tag", "nope")).code).toBe(2);
+    expect((await b.run("status", "--store", "dotenv")).code).toBe(0);
+  });
+});
+
+describe("check", () => {
+  test("is silent when all is well, and names what is not", async () => {
+    const fresh = await b.json("check");
+    expect(fresh.code).toBe(5);
+    expect(fresh.document.outcome).toBe("found");
+    expect(fresh.document.check.map((one: Json) => [one.secret, one.reason])).toEqual([
+      ["one", "unmanaged"],
+      ["two", "unmanaged"],
+    ]);
+    await b.run("rotate", "--all");
+    expect((await b.json("check")).code).toBe(0);
+    const old = await b.json("check", "--max-age", "0s");
+    expect(old.code).toBe(5);
+    expect(old.document.check[0]).toMatchObject({ secret: "one", reason: "overdue" });
+  });
+
+  test("finds a secret that was taken out of the policy with its key alive", async () => {
+    await b.run("rotate", "--all");
+    b.policy(policyOf(b.authority.url).replace(/\n {2}two:[\s\S]*$/, "\n"));
+    const { code, document } = await b.json("check");
+    expect(code).toBe(5);
+    expect(document.check).toMatchObject([{ secret: "two", reason: "not-in-policy" }]);
+    const forgot = await b.json("forget", "two", "--yes");
+    expect(forgot.code).toBe(0);
+    expect(forgot.document.forget.leftAlive).toHaveLength(1);
+    expect((await b.json("check")).code).toBe(0);
+  });
+});
+
+test("a drifted store is seen by --refresh, and mended by --repair", async () => {
+  await b.run("rotate", "one");
+  rmSync(join(b.folder, "one.env"));
+  expect((await b.json("status", "one")).document.secrets[0].outcome).toBe("done");
+  const { code, document } = await b.json("rotate", "one", "--repair");
+  expect([code, document.secrets[0].outcome]).toEqual([0, "waiting"]);
+  expect((await b.authority.whoami(b.served())).status).toBe(200);
+  expect((await b.json("status", "one", "--refresh")).code).toBe(0);
+});
+
+test("no command prints a value or a credential", async () => {
+  b.policy(policyOf(b.authority.url, { minimum: "1s" }));
+  const values: string[] = [];
+  for (const args of [
+    ["rotate", "one"],
+    ["rotate", "one", "--wait"],
+    ["rotate", "one"],
+  ]) {
+    await b.run(...args, "--verbose");
+    values.push(b.served());
+  }
+  for (const verb of ["validate", "schema", "plan", "doctor", "status", "history", "audit", "check"])
+    await b.run(verb, "--verbose", "--json");
+  for (const args of [
+    ["show", "one"],
+    ["adopt", "one"],
+    ["rollback", "one"],
+    ["emergency", "one", "--yes"],
+    ["forget", "one", "--yes"],
+  ])
+    await b.run(...args);
+  values.push(b.served());
+  expect(new Set(values).size).toBeGreaterThan(2);
+  const printed = b.printed.join("\n");
+  for (const secret of [...values, b.authority.adminToken, "AGE-SECRET-KEY"])
+    expect(printed.includes(secret)).toBe(false);
+});

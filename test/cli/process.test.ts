@@ -1,0 +1,197 @@
+import { spawn as spawnPty } from "@lydell/node-pty";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { bench, BIN, build, ending, policyOf, type Bench } from "./harness.ts";
+
+let b: Bench;
+beforeAll(build);
+beforeEach(async () => {
+  await b?.close();
+  b = await bench();
+  b.policy(policyOf(b.authority.url));
+});
+afterAll(() => b.close());
+
+describe("errors", () => {
+  test("a broken policy is told at its place, exit 2", async () => {
+    b.policy(policyOf(b.authority.url).replace("secrets:", "secrts:"));
+    const { code, stderr } = await b.run("validate");
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^keyturn: rotation\.config\.yaml:\d+:\d+: .*secrets/m);
+    const { code: same, document } = await b.json("run");
+    expect(same).toBe(2);
+    expect(document).toMatchObject({
+      command: "run",
+      outcome: "failed",
+      secrets: [],
+      error: { code: "policy-invalid" },
+    });
+    expect(document.error.at).toMatch(/^rotation\.config\.yaml:\d+:\d+$/);
+  });
+
+  test("no policy, or one that is not there", async () => {
+    expect((await b.run("-c", "other.yaml", "status")).code).toBe(2);
+    expect((await b.json("status", "--config", "other.yaml")).document.error.code).toBe("policy-not-found");
+  });
+
+  test("a missing variable is named before anything is called", async () => {
+    delete b.env["ADMIN"];
+    expect((await b.run("validate")).code).toBe(0);
+    const { code, document } = await b.json("rotate", "one");
+    expect([code, document.error.code]).toEqual([2, "credentials-missing"]);
+    expect(document.error.message).toContain("ADMIN");
+    expect((await b.run("status")).code).toBe(0);
+  });
+
+  test("an authority that does not answer fails that secret, exit 1", async () => {
+    b.policy(policyOf("http://127.0.0.1:1"));
+    const { code, document } = await b.json("run", "one", "--quiet");
+    expect(code).toBe(1);
+    expect(document).toMatchObject({ error: null, outcome: "failed", secrets: [{ name: "one", outcome: "failed" }] });
+    const doctor = await b.json("doctor", "one");
+    expect([doctor.code, doctor.document.doctor[0].verdict]).toEqual([3, "blocks"]);
+  });
+
+  test("an unknown secret comes with the nearest name", async () => {
+    const { code, stderr } = await b.run("status", "oen");
+    expect(code).toBe(2);
+    expect(stderr).toContain('keyturn: unknown secret "oen"');
+    expect(stderr).toMatch(/^hint: .*"one"/m);
+  });
+
+  test("a usage error with --json is a document too, wherever --json stands", async () => {
+    for (const args of [
+      ["--json", "rotat"],
+      ["rotate", "--wiat", "--json"],
+    ]) {
+      const { code, stdout } = await b.run(...args);
+      expect(code).toBe(2);
+      expect(JSON.parse(stdout)).toMatchObject({ keyturn: 1, outcome: "failed", secrets: [] });
+    }
+  });
+
+  test("a damaged state is told, exit 3", async () => {
+    writeFileSync(join(b.folder, "bad.db"), "this is no database at all, only text that goes on for a while");
+    expect((await b.run("status", "--state", "sqlite:bad.db")).code).toBe(3);
+  });
+});
+
+describe("streams", () => {
+  test("data goes to stdout, progress to stderr, and --quiet silences only the latter", async () => {
+    const loud = await b.run("rotate", "one");
+    expect(loud.stdout).toMatch(/^SECRET/);
+    expect(loud.stderr).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ one /m);
+    const quiet = await b.run("rotate", "two", "--quiet");
+    expect(quiet.stdout).toMatch(/^SECRET/);
+    expect(quiet.stderr).not.toMatch(/^\d{4}-/m);
+    expect((await b.run("rollback", "two", "--quiet")).stderr).toMatch(/^keyturn: two: blocked: /);
+  });
+
+  test("tables fit eighty columns and have no colour in a pipe, unless forced", async () => {
+    await b.run("rotate", "--all");
+    for (const verb of ["status", "history", "audit", "check"]) {
+      const { stdout } = await b.run(verb);
+      for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+      expect(stdout).not.toContain("\u001b");
+    }
+    b.env["FORCE_COLOR"] = "1";
+    expect((await b.run("status")).stdout).toContain("\u001b[");
+    expect((await b.run("status", "--no-color")).stdout).not.toContain("\u001b");
+    b.env["NO_COLOR"] = "1";
+    expect((await b.run("status")).stdout).not.toContain("\u001b");
+  });
+
+  test("a reader that goes away is no failure", async () => {
+    const child = b.start("schema");
+    child.stdout?.destroy();
+    const { code, stderr } = await ending(child);
+    expect([code, stderr]).toEqual([0, ""]);
+  });
+
+  test("a watch ends when nobody reads it any more", async () => {
+    const child = b.start("status", "--watch");
+    await once(child.stdout as NodeJS.ReadableStream, "data");
+    child.stdout?.destroy();
+    const [code] = await once(child, "exit");
+    expect(code).toBe(0);
+  });
+});
+
+describe("questions", () => {
+  test("where nobody can be asked, the flag is named and nothing is done", async () => {
+    await b.run("rotate", "one");
+    const keys = await b.authority.list("one");
+    for (const args of [
+      ["forget", "one"],
+      ["emergency", "one"],
+    ]) {
+      const { code, stderr } = await b.run(...args);
+      expect([args, code]).toEqual([args, 2]);
+      expect(stderr).toContain("--yes");
+    }
+    expect(await b.authority.list("one")).toEqual(keys);
+    expect((await b.run("show", "one")).stdout).toContain(keys[0]?.id);
+  });
+
+  test.each([
+    ["n", 1],
+    ["y", 0],
+  ])("a terminal is asked: %s", async (answer, expected) => {
+    await b.run("rotate", "one");
+    const pty = spawnPty(process.execPath, [BIN, "forget", "one"], { cwd: b.folder, env: b.env, cols: 80, rows: 24 });
+    let screen = "";
+    const code = new Promise<number>((resolve) => pty.onExit(({ exitCode }) => resolve(exitCode)));
+    pty.onData((text) => {
+      if (!screen.includes("[y/N]") && (screen + text).includes("[y/N]")) pty.write(`${answer}\r`);
+      screen += text;
+    });
+    expect(await code).toBe(expected);
+    expect(screen).toContain("left alive: key_");
+    expect((await b.run("forget", "one", "--yes")).code).toBe(expected === 0 ? 3 : 0);
+  });
+});
+
+describe("signals", () => {
+  test.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("%s ends a run with a consistent state", async (signal, expected) => {
+    b.policy(policyOf(b.authority.url, { minimum: "1h" }));
+    await b.run("rotate", "one");
+    const child = b.start("--json", "rotate", "one", "--wait");
+    const ended = ending(child);
+    for await (const text of child.stderr as NodeJS.ReadableStream) if (String(text).includes("overlap: both")) break;
+    child.kill(signal);
+    const { code, stdout } = await ended;
+    expect(code).toBe(expected);
+    expect(JSON.parse(stdout).secrets[0].phase).toBe("overlap");
+    const next = await b.json("run", "one");
+    expect([next.code, next.document.secrets[0].reason]).toEqual([0, "minimum-overlap"]);
+  });
+
+  test("the authority's server drains and ends well", async () => {
+    b.env["KEYTURN_API_KEYS_ADMIN_TOKEN"] = "a-token-for-this-test";
+    const child = b.start("api-keys", "serve", "--db", "authority.db", "--listen", "127.0.0.1:0");
+    const [line] = await once(child.stdout as NodeJS.ReadableStream, "data");
+    const url = /http:\S+/.exec(String(line))?.[0] as string;
+    b.env["KEYTURN_API_KEYS_URL"] = url;
+    expect((await b.run("api-keys", "client", "add", "shop", "--scopes", "read,trade")).code).toBe(0);
+    const added = await b.json("--client", "shop", "api-keys", "key", "add");
+    expect(Object.keys(added.document.key)).toEqual(["id", "client", "value", "createdAt", "scopes"]);
+    const id = added.document.key.id as string;
+    for (const verb of ["disable", "enable", "delete"])
+      expect((await b.run("api-keys", "key", verb, "--client", "shop", "--key", id)).code).toBe(0);
+    expect((await b.json("api-keys", "key", "list", "--client", "shop")).document.keys).toEqual([]);
+    expect((await b.run("api-keys", "key", "list", "--client", "nobody")).code).toBe(1);
+    child.kill("SIGTERM");
+    const [code] = await once(child, "exit");
+    expect(code).toBe(0);
+  });
+});
+
+test("--version is answered by itself", async () => {
+  const { code, stdout } = await b.run("--version");
+  expect([code, /^\d+\.\d+\.\d+\n$/.test(stdout)]).toEqual([0, true]);
+});
