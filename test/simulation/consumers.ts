@@ -55,7 +55,8 @@ export class Consumer {
     const store = world.stores.get(spec.store);
     if (!store) return;
     if (spec.pinned > 0 && this.held !== null) {
-      if (this.#movesAt === null && store.held !== null && store.held.value !== this.held) this.#movesAt = world.now + spec.pinned;
+      if (this.#movesAt === null && store.held !== null && store.held.value !== this.held)
+        this.#movesAt = world.now + spec.pinned;
       if (this.#movesAt !== null && world.now >= this.#movesAt) this.#read();
     } else if (this.held === null || world.now >= this.#readAt + spec.cache) this.#read();
     const key = this.held === null ? null : world.issuer.of(this.held);
@@ -75,7 +76,11 @@ export class Consumer {
 
   #read(): void {
     const value = this.world.stores.get(this.spec.store)?.read(this.spec.replica)?.value ?? null;
-    if (value !== this.held) this.world.say(this.spec.instance, () => `now holds ${value === null ? "nothing" : (this.world.issuer.of(value)?.id ?? "a foreign value")}`);
+    if (value !== this.held)
+      this.world.say(
+        this.spec.instance,
+        () => `now holds ${value === null ? "nothing" : (this.world.issuer.of(value)?.id ?? "a foreign value")}`,
+      );
     this.held = value;
     this.#readAt = this.world.now;
     this.#movesAt = null;
@@ -87,7 +92,11 @@ export function attack(world: World): void {
   const strike = (): void => {
     if (world.calm) return;
     for (const key of world.issuer.alive()) {
-      if (key.owner === "ours" && (world.invariants.leaked.has(world.invariants.versionOf(key.id) ?? "") || !key.enabled)) world.issuer.use(key, "attacker");
+      if (
+        key.owner === "ours" &&
+        (world.invariants.leaked.has(world.invariants.versionOf(key.id) ?? "") || !key.enabled)
+      )
+        world.issuer.use(key, "attacker");
     }
     world.scheduler.after(world.random.between(20_000, 180_000), strike);
   };

@@ -1,8 +1,7 @@
-import type { SecretState } from "../../src/core/model.ts";
-import type { ReasonCode } from "../../src/core/reasons.ts";
-import type { Outcome } from "../../src/core/reasons.ts";
-import type { Word } from "../../src/core/words.ts";
+import type { adopt } from "../../src/engine/adopt.ts";
 import type { EngineDeps, SecretPorts } from "../../src/engine/deps.ts";
+import type { runSecret } from "../../src/engine/run.ts";
+import type { say } from "../../src/engine/say.ts";
 import type { Process } from "./process.ts";
 import { FakeIssuer } from "./fake-issuer.ts";
 import { FakeMonitor } from "./fake-monitor.ts";
@@ -13,25 +12,9 @@ import type { World } from "./world.ts";
 
 /** What the simulation asks of an engine. */
 export interface Engine {
-  runSecret(deps: EngineDeps, ports: SecretPorts, options: RunOptions): Promise<RunResult>;
-  say(deps: EngineDeps, name: string, word: Word): Promise<{ ok: boolean; reason?: ReasonCode }>;
-  adopt(deps: EngineDeps, ports: SecretPorts, options: { keyId: string | null; signal: AbortSignal }): Promise<RunResult>;
-}
-
-export interface RunOptions {
-  start: boolean;
-  sit: "none" | "short" | "all" | "served" | "dead";
-  waitMax: number | null;
-  lockTimeout: number;
-  signal: AbortSignal;
-}
-
-export interface RunResult {
-  outcome: Outcome;
-  reason: ReasonCode;
-  message: string;
-  until: number | null;
-  state: SecretState | null;
+  readonly runSecret: typeof runSecret;
+  readonly say: typeof say;
+  readonly adopt: typeof adopt;
 }
 
 export function depsOf(world: World, process: Process): EngineDeps {
@@ -62,7 +45,13 @@ export function portsOf(world: World, process: Process): SecretPorts {
     issuer: new FakeIssuer(world, process),
     stores: new Map(stores),
     monitors: new Map(world.monitors.map((truth) => [truth.spec.id, new FakeMonitor(world, process, truth)])),
-    notifiers: [{ name: "ops", events: ["blocked", "failed", "straggler", "done", "started"], notifier: new FakeNotifier(world, process) }],
+    notifiers: [
+      {
+        name: "ops",
+        events: ["blocked", "failed", "straggler", "done", "started"],
+        notifier: new FakeNotifier(world, process),
+      },
+    ],
     due: (state) => {
       const never = { at: null, due: false, opensAt: null };
       if (world.now < scenario.startAt) return never;

@@ -62,6 +62,7 @@ export class IssuerTruth {
     return [...this.keys.values()].filter((k) => k.deletedAt === null);
   }
 
+  /** The very first key is older than time: everybody knows of it. */
   create(owner: TruthKey["owner"], label: string | null, rotation: string | null): TruthKey {
     const { world, spec } = this;
     if (this.alive().length >= spec.maxKeys) throw new ProviderError("quota", "no", "no more keys");
@@ -69,8 +70,19 @@ export class IssuerTruth {
     const value = SecretValue.of({ id, secret: `${CANARY}-${id}-${world.random.hex(4)}` });
     const { now } = world;
     const key: TruthKey = {
-      id, value, owner, label, rotation, createdAt: now, listedFrom: now + world.random.skewed(spec.timing.listSettle), enabled: true, deletedAt: null,
-      changedAt: now, settledAt: now + world.random.skewed(spec.timing.propagation), disabledFirstAt: null, uses: [],
+      id,
+      value,
+      owner,
+      label,
+      rotation,
+      createdAt: now,
+      listedFrom: now === 0 ? 0 : now + world.random.skewed(spec.timing.listSettle),
+      enabled: true,
+      deletedAt: null,
+      changedAt: now,
+      settledAt: now === 0 ? 0 : now + world.random.skewed(spec.timing.propagation),
+      disabledFirstAt: null,
+      uses: [],
     };
     this.keys.set(id, key);
     this.#byMaterial.set(value.reveal()["secret"] as string, key);
@@ -132,12 +144,19 @@ export class IssuerTruth {
     const { timeGranularity: grain, propagation } = this.spec.timing;
     const asOf = this.clock();
     const keys = [...this.keys.values()]
-      .filter((k) => (k.deletedAt === null ? now >= k.listedFrom : now < k.deletedAt + propagation && random.chance(0.3)))
+      .filter((k) =>
+        k.deletedAt === null ? now >= k.listedFrom : now < k.deletedAt + propagation && random.chance(0.3),
+      )
       .map((k) => {
         const created = EPOCH + k.createdAt + this.spec.skew;
-        const enabled = now < k.settledAt && k.deletedAt === null && random.chance(0.5) && k.changedAt !== k.createdAt ? !k.enabled : k.enabled;
+        const enabled =
+          now < k.settledAt && k.deletedAt === null && random.chance(0.5) && k.changedAt !== k.createdAt
+            ? !k.enabled
+            : k.enabled;
         return {
-          keyId: k.id, createdAt: grain > 0 ? Math.floor(created / grain) * grain : created, state: enabled ? ("enabled" as const) : ("disabled" as const),
+          keyId: k.id,
+          createdAt: grain > 0 ? Math.floor(created / grain) * grain : created,
+          state: enabled ? ("enabled" as const) : ("disabled" as const),
           ...(this.spec.labels && k.label !== null ? { label: k.label } : {}),
         };
       });
@@ -158,32 +177,51 @@ export class FakeIssuer implements Issuer {
   }
 
   describe(ctx: Ctx): Promise<Description> {
-    return ask(this.world, this.process, ctx, "describe", () => ({ binding: this.world.invariants.wrongIdentity() ? "issuer:other" : "issuer:main", findings: [] }));
+    return ask(this.world, this.process, ctx, "describe", () => ({
+      binding: this.world.invariants.wrongIdentity() ? "issuer:other" : "issuer:main",
+      findings: [],
+    }));
   }
 
   list(ctx: Ctx): Promise<Listing> {
     return ask(this.world, this.process, ctx, "list", () => this.world.issuer.listing());
   }
 
-  issue(label: string, _chosen: SecretValue | null, ctx: Ctx): Promise<{ keyId: KeyId; value: SecretValue; createdAt: number }> {
+  issue(
+    label: string,
+    _chosen: SecretValue | null,
+    ctx: Ctx,
+  ): Promise<{ keyId: KeyId; value: SecretValue; createdAt: number }> {
     const truth = this.world.issuer;
     const { rotationId } = ctx;
-    return change(this.world, this.process, ctx, { effect: "issue", object: label, version: label, settle: this.traits.timing.settle }, () => {
-      const again = this.traits.issueIdempotent ? truth.alive().find((k) => k.label === label) : undefined;
-      if (!again) this.world.invariants.issuing(label, rotationId);
-      const key = again ?? truth.create("ours", label, rotationId);
-      const grain = this.traits.timing.timeGranularity;
-      const created = EPOCH + key.createdAt + truth.spec.skew;
-      return { keyId: key.id, value: key.value, createdAt: grain > 0 ? Math.floor(created / grain) * grain : created };
-    });
+    return change(
+      this.world,
+      this.process,
+      ctx,
+      { effect: "issue", object: label, version: label, settle: this.traits.timing.settle },
+      () => {
+        const again = this.traits.issueIdempotent ? truth.alive().find((k) => k.label === label) : undefined;
+        if (!again) this.world.invariants.issuing(label, rotationId);
+        const key = again ?? truth.create("ours", label, rotationId);
+        const grain = this.traits.timing.timeGranularity;
+        const created = EPOCH + key.createdAt + truth.spec.skew;
+        return {
+          keyId: key.id,
+          value: key.value,
+          createdAt: grain > 0 ? Math.floor(created / grain) * grain : created,
+        };
+      },
+    );
   }
 
   async verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected"> {
     const truth = this.world.issuer;
-    return ask(this.world, this.process, ctx, "verify", () => {
-      const key = truth.of(value);
-      return key !== null && truth.use(key, "keyturn", true) ? "accepted" : "rejected";
-    });
+    const key = truth.of(value);
+    // The use may be on record although its answer is lost.
+    if (key !== null && this.process.random.chance(0.05)) truth.use(key, "keyturn", true);
+    return ask(this.world, this.process, ctx, "verify", () =>
+      key !== null && truth.use(key, "keyturn", true) ? "accepted" : "rejected",
+    );
   }
 
   disable(keyId: KeyId, ctx: Ctx): Promise<void> {
@@ -209,17 +247,28 @@ export class FakeIssuer implements Issuer {
     return ask(this.world, this.process, ctx, "identify", () => this.world.issuer.of(value)?.id ?? null);
   }
 
-  #turn(effect: "disable" | "enable" | "delete", keyId: KeyId, ctx: Ctx, apply: (key: TruthKey | undefined) => void): Promise<void> {
+  #turn(
+    effect: "disable" | "enable" | "delete",
+    keyId: KeyId,
+    ctx: Ctx,
+    apply: (key: TruthKey | undefined) => void,
+  ): Promise<void> {
     const { world } = this;
     const key = world.issuer.keys.get(keyId);
     const intended = world.intents.get(this.process.id);
-    return change(world, this.process, ctx, { effect, object: keyId, version: world.invariants.versionOf(keyId), settle: this.traits.timing.settle }, () => {
-      const living = key !== undefined && key.deletedAt === null ? key : undefined;
-      const alters = living !== undefined && (effect === "delete" || living.enabled !== (effect === "enable"));
-      const before = living?.disabledFirstAt ?? null;
-      apply(living);
-      if (alters && living !== undefined) world.invariants.turned(effect, living, before, intended);
-      else if (world.violation === null) world.invariants.served();
-    });
+    return change(
+      world,
+      this.process,
+      ctx,
+      { effect, object: keyId, version: world.invariants.versionOf(keyId), settle: this.traits.timing.settle },
+      () => {
+        const living = key !== undefined && key.deletedAt === null ? key : undefined;
+        const alters = living !== undefined && (effect === "delete" || living.enabled !== (effect === "enable"));
+        const before = living?.disabledFirstAt ?? null;
+        apply(living);
+        if (alters && living !== undefined) world.invariants.turned(effect, living, before, intended);
+        else if (world.violation === null) world.invariants.served();
+      },
+    );
   }
 }

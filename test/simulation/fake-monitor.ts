@@ -52,7 +52,8 @@ export class MonitorTruth {
 
   #events(uses: readonly Use[], coarse: (at: number) => number): UsageEvent[] {
     const { traits, tellsGaps } = this.spec;
-    const named = (use: Use): string => (traits.names === "consumer" ? use.who : traits.names === "service" ? "s3" : "");
+    const named = (use: Use): string =>
+      traits.names === "consumer" ? use.who : traits.names === "service" ? "s3" : "";
     const groups = new Map<string, { who: string; uses: Use[]; ok: boolean; own: boolean }>();
     for (const use of uses) {
       const own = traits.history === "events" && traits.names === "consumer" && use.own;
@@ -67,8 +68,13 @@ export class MonitorTruth {
       let gap = 0;
       for (let i = 1; i < g.uses.length; i++) gap = Math.max(gap, (g.uses[i] as Use).at - (g.uses[i - 1] as Use).at);
       return {
-        who: g.who, first: coarse(first.at), last: coarse(last.at), count: g.uses.length, outcome: g.ok ? "ok" : "denied",
-        ...(tellsGaps ? { longestGap: gap } : {}), ...(g.own ? { own: true } : {}),
+        who: g.who,
+        first: coarse(first.at),
+        last: coarse(last.at),
+        count: g.uses.length,
+        outcome: g.ok ? "ok" : "denied",
+        ...(tellsGaps ? { longestGap: gap } : {}),
+        ...(g.own ? { own: true } : {}),
       };
     });
   }
@@ -88,7 +94,11 @@ export class FakeMonitor implements UsageMonitor {
 
   usageOf(keyIds: readonly KeyId[], since: number, ctx: Ctx): Promise<ReadonlyMap<KeyId, KeyUsage>> {
     return ask(this.world, this.process, ctx, `usage ${this.truth.spec.id}`, () => {
-      const broken = !this.world.calm && this.truth.spec.outages.some((o) => this.world.now >= o.from && this.world.now < o.until && Math.floor(o.from) % 2 === 0);
+      const broken =
+        !this.world.calm &&
+        this.truth.spec.outages.some(
+          (o) => this.world.now >= o.from && this.world.now < o.until && Math.floor(o.from) % 2 === 0,
+        );
       if (broken) throw new ProviderError("unavailable", "no", "outage");
       return new Map(keyIds.map((id) => [id, this.truth.usageOf(this.world.issuer.keys.get(id), since)]));
     });

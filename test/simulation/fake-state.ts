@@ -63,7 +63,11 @@ export class FakeState implements StateBackend {
     return loaded;
   }
 
-  async save(_name: string, next: SecretState, expected: Revision | null): Promise<{ result: "saved"; revision: Revision } | { result: "stale" | "unknown" }> {
+  async save(
+    _name: string,
+    next: SecretState,
+    expected: Revision | null,
+  ): Promise<{ result: "saved"; revision: Revision } | { result: "stale" | "unknown" }> {
     const { world, process } = this;
     const { random } = process;
     await process.pause(random.skewed(40), "save:before");
@@ -93,7 +97,8 @@ export class FakeState implements StateBackend {
   async #travel(what: string): Promise<void> {
     const { world, process } = this;
     await process.pause(process.random.skewed(40), what);
-    if (!world.calm && process.random.chance(0.03 * world.scenario.trouble)) throw new ProviderError("unavailable", "no", "the backend does not answer");
+    if (!world.calm && process.random.chance(0.03 * world.scenario.trouble))
+      throw new ProviderError("unavailable", "no", "the backend does not answer");
   }
 }
 

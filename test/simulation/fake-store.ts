@@ -88,6 +88,9 @@ export class StoreTruth {
   }
 }
 
+/** Never the same twice, so that it stands in no schedule's fingerprint. */
+let connections = 0;
+
 /** One process's connection to one store. */
 export class FakeStore implements StagedStore {
   readonly traits: StoreTraits;
@@ -99,15 +102,19 @@ export class FakeStore implements StagedStore {
     readonly truth: StoreTruth,
   ) {
     this.traits = truth.spec.traits;
-    this.objectKey = truth.spec.id;
+    // Serialising is done within a process; all simulated ones live in this one.
+    this.objectKey = `${++connections}/${truth.spec.id}`;
   }
 
   describe(ctx: Ctx): Promise<Description> {
-    return ask(this.world, this.process, ctx, `describe ${this.objectKey}`, () => ({ binding: `store:${this.objectKey}`, findings: [] }));
+    return ask(this.world, this.process, ctx, `describe ${this.truth.spec.id}`, () => ({
+      binding: `store:${this.truth.spec.id}`,
+      findings: [],
+    }));
   }
 
   current(ctx: Ctx): Promise<Served | null> {
-    return ask(this.world, this.process, ctx, `current ${this.objectKey}`, () => {
+    return ask(this.world, this.process, ctx, `current ${this.truth.spec.id}`, () => {
       if (this.traits.proof !== "value") throw new ProviderError("invalid", "no", "cannot be read");
       const lagging = this.truth.lagging();
       const held = this.truth.read(false);
@@ -119,20 +126,27 @@ export class FakeStore implements StagedStore {
     const { world, truth } = this;
     const effect = this.traits.staged ? "promote" : "put";
     const intended = world.intents.get(this.process.id);
-    return change(world, this.process, ctx, { effect, object: truth.spec.id, version, settle: this.traits.timing.settle }, () => {
-      const { held } = truth;
-      if (held !== null && !fresh && held.value.equals(value)) return held.ref;
-      if (truth.spec.compares && (held?.ref ?? null) !== expected) throw new ProviderError("conflict", "no", "somebody else wrote");
-      const same = held !== null && held.value.equals(value);
-      const ref = truth.write(value);
-      if (!same) world.invariants.wrote(truth, value, held?.value ?? null, intended);
-      world.invariants.served();
-      return ref;
-    });
+    return change(
+      world,
+      this.process,
+      ctx,
+      { effect, object: truth.spec.id, version, settle: this.traits.timing.settle },
+      () => {
+        const { held } = truth;
+        if (held !== null && !fresh && held.value.equals(value)) return held.ref;
+        if (truth.spec.compares && (held?.ref ?? null) !== expected)
+          throw new ProviderError("conflict", "no", "somebody else wrote");
+        const same = held !== null && held.value.equals(value);
+        const ref = truth.write(value);
+        if (!same) world.invariants.wrote(truth, value, held?.value ?? null, intended);
+        world.invariants.served();
+        return ref;
+      },
+    );
   }
 
   check(value: SecretValue, _ref: Ref | null, ctx: Ctx): Promise<"same" | "changed" | "cannot-tell"> {
-    return ask(this.world, this.process, ctx, `check ${this.objectKey}`, () => {
+    return ask(this.world, this.process, ctx, `check ${this.truth.spec.id}`, () => {
       if (this.traits.proof !== "digest") return "cannot-tell";
       return this.truth.read(false)?.value.equals(value) ? "same" : "changed";
     });
@@ -140,11 +154,18 @@ export class FakeStore implements StagedStore {
 
   stage(version: string, value: SecretValue, ctx: Ctx): Promise<void> {
     const { truth, world } = this;
-    return change(world, this.process, ctx, { effect: "stage", object: truth.spec.id, version, settle: this.traits.timing.settle }, () => {
-      const there = truth.staged.get(version);
-      if (there !== undefined && !there.equals(value)) throw new ProviderError("conflict", "no", "another value is there");
-      truth.staged.set(version, value);
-    });
+    return change(
+      world,
+      this.process,
+      ctx,
+      { effect: "stage", object: truth.spec.id, version, settle: this.traits.timing.settle },
+      () => {
+        const there = truth.staged.get(version);
+        if (there !== undefined && !there.equals(value))
+          throw new ProviderError("conflict", "no", "another value is there");
+        truth.staged.set(version, value);
+      },
+    );
   }
 
   read(version: string, ctx: Ctx): Promise<SecretValue | null> {
@@ -153,18 +174,26 @@ export class FakeStore implements StagedStore {
 
   discard(version: string, ctx: Ctx): Promise<void> {
     const { truth, world } = this;
-    return change(world, this.process, ctx, { effect: "discard", object: truth.spec.id, version, settle: this.traits.timing.settle }, () => {
-      const there = truth.staged.get(version);
-      if (there !== undefined && truth.held?.value.equals(there)) throw new ProviderError("invalid", "no", "it is served");
-      truth.staged.delete(version);
-    });
+    return change(
+      world,
+      this.process,
+      ctx,
+      { effect: "discard", object: truth.spec.id, version, settle: this.traits.timing.settle },
+      () => {
+        const there = truth.staged.get(version);
+        if (there !== undefined && truth.held?.value.equals(there))
+          throw new ProviderError("invalid", "no", "it is served");
+        truth.staged.delete(version);
+      },
+    );
   }
 }
 
 /** A mirror has none of the methods of a staged store. */
 export function mirrorOf(store: FakeStore): Store {
   return {
-    traits: store.traits, objectKey: store.objectKey,
+    traits: store.traits,
+    objectKey: store.objectKey,
     describe: (ctx) => store.describe(ctx),
     current: (ctx) => store.current(ctx),
     put: (version, value, expected, ctx, fresh) => store.put(version, value, expected, ctx, fresh),

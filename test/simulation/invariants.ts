@@ -43,7 +43,9 @@ export class Invariants {
   }
 
   versionOf(keyId: KeyId): VersionId | null {
-    return this.world.doc?.versions.find((v) => v.keyId === keyId)?.id ?? this.world.issuer.keys.get(keyId)?.label ?? null;
+    return (
+      this.world.doc?.versions.find((v) => v.keyId === keyId)?.id ?? this.world.issuer.keys.get(keyId)?.label ?? null
+    );
   }
 
   wrongIdentity(): boolean {
@@ -60,7 +62,10 @@ export class Invariants {
         const key = this.world.issuer.of(value);
         if (key === null || key.owner === "stranger" || this.world.issuer.accepts(key)) continue;
         const now = store.held?.value === value;
-        this.world.violate("P1", `${store.spec.id} ${now ? "serves" : "may still serve"} ${key.id} (${this.versionOf(key.id)}), which is ${key.deletedAt === null ? "disabled" : "deleted"}`);
+        this.world.violate(
+          "P1",
+          `${store.spec.id} ${now ? "serves" : "may still serve"} ${key.id} (${this.versionOf(key.id)}), which is ${key.deletedAt === null ? "disabled" : "deleted"}`,
+        );
       }
     }
   }
@@ -69,7 +74,8 @@ export class Invariants {
   refused(consumer: Consumer, key: TruthKey): void {
     this.world.say(consumer.spec.instance, () => `is refused with ${key.id}`);
     this.occurred.add("refused-use");
-    if (!consumer.spec.within || consumer.misled || this.forsaken.has(consumer.spec.store) || this.#excused(key)) return;
+    if (!consumer.spec.within || consumer.misled || this.forsaken.has(consumer.spec.store) || this.#excused(key))
+      return;
     this.world.violate("P1", `${consumer.spec.instance} is refused with ${key.id} (${this.versionOf(key.id)})`);
   }
 
@@ -79,10 +85,16 @@ export class Invariants {
     const { fullSince, spec } = world.issuer;
     const rec = [...world.intents.values()].find((c) => c.intent.effect === "issue" && c.intent.version === label);
     if (rec !== undefined && fullSince !== null && rec.at - fullSince > spec.timing.listSettle + 60_000) {
-      world.violate("P8", `asked for a key although all ${spec.maxKeys} slots have been taken for ${rec.at - fullSince} ms`);
+      world.violate(
+        "P8",
+        `asked for a key although all ${spec.maxKeys} slots have been taken for ${rec.at - fullSince} ms`,
+      );
     }
-    if (rec !== undefined && this.wrongIdentity() && rec.at - world.scenario.identityWrong.from > 60_000) world.violate("P8", "asked the wrong account for a key");
-    const other = world.issuer.alive().find((k) => k.owner === "ours" && k.label !== null && k.rotation === rotation && !this.#doomed(k.label));
+    if (rec !== undefined && this.wrongIdentity() && rec.at - world.scenario.identityWrong.from > 60_000)
+      world.violate("P8", "asked the wrong account for a key");
+    const other = world.issuer
+      .alive()
+      .find((k) => k.owner === "ours" && k.label !== null && k.rotation === rotation && !this.#doomed(k.label));
     if (other) world.violate("P3", `${label} is minted while ${other.label} (${other.id}) of the same rotation lives`);
   }
 
@@ -91,19 +103,29 @@ export class Invariants {
     const { world } = this;
     const rec = world.intents.get(process.id);
     if (rec === undefined || rec.intent.effect !== effect || rec.intent.version !== version) {
-      return this.#rule("3.1", `${effect} ${object} (${version}) is sent by ${process.id} without an intent of its own`);
+      return this.#rule(
+        "3.1",
+        `${effect} ${object} (${version}) is sent by ${process.id} without an intent of its own`,
+      );
     }
     if (this.#sent.has(rec.intent.id)) this.#rule("3.1", `${effect} ${object} is sent twice on one intent`);
     this.#sent.add(rec.intent.id);
-    if (world.now - rec.at > rec.intent.duration) this.#rule("3.2", `${effect} ${object} is sent ${world.now - rec.at} ms after its commit`);
+    if (world.now - rec.at > rec.intent.duration)
+      this.#rule("3.2", `${effect} ${object} is sent ${world.now - rec.at} ms after its commit`);
   }
 
   /** P2, P4, P11: a key has just been switched on, off, or taken away by us. */
-  turned(effect: "disable" | "enable" | "delete", key: TruthKey, disabledAt: number | null, rec: Committed | undefined): void {
+  turned(
+    effect: "disable" | "enable" | "delete",
+    key: TruthKey,
+    disabledAt: number | null,
+    rec: Committed | undefined,
+  ): void {
     const { world } = this;
     if (effect === "enable") {
       const version = this.versionOf(key.id);
-      if (version !== null && rec !== undefined && rec.at > (this.leaked.get(version) ?? Infinity)) world.violate("P11", `${version} has leaked and is enabled again`);
+      if (version !== null && rec !== undefined && rec.at > (this.leaked.get(version) ?? Infinity))
+        world.violate("P11", `${version} has leaked and is enabled again`);
       return this.served();
     }
     if (key.owner === "stranger") this.#strangersKey(effect, key);
@@ -122,7 +144,8 @@ export class Invariants {
     if (mint && (created <= mint.listedAt - grain || created > mint.listedAt + mint.within)) {
       return world.violate("P2", `${key.id} was made outside the window of the lost mint, and gets a ${effect}`);
     }
-    if (effect === "delete" && key.uses.some((u) => u.ok && !u.own)) world.violate("P2", `${key.id} is a stranger's, was used, and is deleted`);
+    if (effect === "delete" && key.uses.some((u) => u.ok && !u.own))
+      world.violate("P2", `${key.id} is a stranger's, was used, and is deleted`);
     this.occurred.add("inferred-stranger");
   }
 
@@ -132,15 +155,28 @@ export class Invariants {
     if (this.#excused(key) || lastServed === -Infinity) return;
     const blind = world.scenario.rules.usage === "none" ? 2 : 1;
     if (world.now < lastServed + this.shortestMinimum * blind) {
-      world.violate("P4", `${effect} of ${key.id} (${this.versionOf(key.id)}) ${world.now - lastServed} ms after a store served it last; the minimum overlap is ${this.shortestMinimum * blind} ms`);
+      world.violate(
+        "P4",
+        `${effect} of ${key.id} (${this.versionOf(key.id)}) ${world.now - lastServed} ms after a store served it last; the minimum overlap is ${this.shortestMinimum * blind} ms`,
+      );
     }
     if (key.enabled || disabledAt === null || effect === "disable") {
-      const user = world.consumers.find((c) => c.spec.within && !c.misled && !this.forsaken.has(c.spec.store) && c.wouldUse(key));
-      if (user) world.violate("P4", `${effect} of ${key.id} (${this.versionOf(key.id)}), which ${user.spec.instance} goes on using`);
+      const user = world.consumers.find(
+        (c) => c.spec.within && !c.misled && !this.forsaken.has(c.spec.store) && c.wouldUse(key),
+      );
+      if (user)
+        world.violate(
+          "P4",
+          `${effect} of ${key.id} (${this.versionOf(key.id)}), which ${user.spec.instance} goes on using`,
+        );
     }
     if (effect === "delete" && world.issuer.spec.canDisable) {
       if (disabledAt === null) world.violate("P5", `${key.id} is deleted without having been disabled`);
-      else if (world.now - disabledAt < this.shortestSoak) world.violate("P5", `${key.id} is deleted ${world.now - disabledAt} ms after its disable; the soak is ${this.shortestSoak} ms`);
+      else if (world.now - disabledAt < this.shortestSoak)
+        world.violate(
+          "P5",
+          `${key.id} is deleted ${world.now - disabledAt} ms after its disable; the soak is ${this.shortestSoak} ms`,
+        );
     }
   }
 
@@ -154,12 +190,18 @@ export class Invariants {
     const { world } = this;
     const key = world.issuer.of(value);
     const version = key === null ? null : this.versionOf(key.id);
-    if (version !== null && rec !== undefined && rec.at > (this.leaked.get(version) ?? Infinity) && !this.#lastResort(value, store)) {
+    if (
+      version !== null &&
+      rec !== undefined &&
+      rec.at > (this.leaked.get(version) ?? Infinity) &&
+      !this.#lastResort(value, store)
+    ) {
       world.violate("P11", `${version} has leaked and is brought to ${store.spec.id}`);
     }
     if (replaced !== null && world.issuer.of(replaced) === null && rec !== undefined && !rec.doc.rotation?.repair) {
       const readable = store.spec.traits.proof === "value";
-      if (readable && rec.at > store.damagedAt + 60_000) world.violate("P10", `a value that is none of ours was written over in ${store.spec.id}`);
+      if (readable && rec.at > store.damagedAt + 60_000)
+        world.violate("P10", `a value that is none of ours was written over in ${store.spec.id}`);
     }
   }
 
@@ -178,7 +220,8 @@ export class Invariants {
     if (before !== null && next.seq < before.seq) this.#rule("3.6", "the document went back in time");
     if (before !== null && next.incident !== null && next.incident.id !== before.incident?.id) {
       const named = said?.word === "emergency" ? said.versions : null;
-      for (const v of living(before)) if (named === null || named.includes(v.id)) if (!this.leaked.has(v.id)) this.leaked.set(v.id, world.now);
+      for (const v of living(before))
+        if (named === null || named.includes(v.id)) if (!this.leaked.has(v.id)) this.leaked.set(v.id, world.now);
       if (next.incident.acceptOutage) this.outageAccepted = true;
       this.wayBack = null;
     }
@@ -189,10 +232,11 @@ export class Invariants {
     if (said?.word === "ack" && next.acks !== before?.acks) this.#acknowledged(said.name, next);
     this.#rollbackAsked(before, next);
     if (next.intent !== null && next.intent.id !== before?.intent?.id) this.#intended(next);
-    if (before !== null && before.rotation !== null && next.rotation === null) this.#ended(next);
+    if (before !== null && before.rotation !== null && next.rotation?.id !== before.rotation.id) this.#ended(next);
     for (const event of next.outbox.events) if (!this.#events.has(event.seq)) this.#events.set(event.seq, event.hash);
-    for (const id of world.stores.keys()) if (next.rotation === null && !world.rules.deliveries.some((d) => d.id === id)) this.forsaken.add(id);
-    if (next.seq % 16 === 0) this.clean("document", next);
+    for (const id of world.stores.keys())
+      if (next.rotation === null && !world.rules.deliveries.some((d) => d.id === id)) this.forsaken.add(id);
+    if (next.seq % 64 === 20) this.clean("document", next);
     world.say(process.id, () => `commit ${next.seq}: ${describe(before, next)}`);
     world.happened("commit");
   }
@@ -205,11 +249,17 @@ export class Invariants {
     if (destroys && next.holds.some((h) => h.until === null) && !next.incident?.overrideHold) {
       world.violate("P4", `${intent.effect} of ${intent.version} is intended under a hold`);
     }
-    const urgent = next.incident !== null || (next.rotation?.rollback ?? null) !== null || this.expedited.has(intent.version);
-    if (next.paused !== null && !urgent && (intent.effect === "issue" || intent.effect === "disable" || intent.effect === "delete")) {
+    const urgent =
+      next.incident !== null || (next.rotation?.rollback ?? null) !== null || this.expedited.has(intent.version);
+    if (
+      next.paused !== null &&
+      !urgent &&
+      (intent.effect === "issue" || intent.effect === "disable" || intent.effect === "delete")
+    ) {
       world.violate("P4", `${intent.effect} of ${intent.version} is intended while paused`);
     }
-    if (intent.effect === "delete" && intent.version === this.wayBack) world.violate("P5", `delete of ${intent.version} is intended after a rollback to it was asked for`);
+    if (intent.effect === "delete" && intent.version === this.wayBack)
+      world.violate("P5", `delete of ${intent.version} is intended after a rollback to it was asked for`);
     world.happened(`intent:${intent.effect}`);
   }
 
@@ -235,6 +285,8 @@ export class Invariants {
   #ended(next: SecretState): void {
     const { world } = this;
     this.endedAt = world.now;
+    // A person's word begins another before this one has come to its end.
+    if (next.rotation !== null && (next.incident !== null || next.rotation.reason === "emergency")) return;
     const current = next.versions.find((v) => v.status === "current");
     const stray = world.issuer.alive().find((k) => k.owner === "ours" && k.enabled && k.id !== current?.keyId);
     if (stray) world.violate("P6", `the rotation is over and ${stray.id} (${this.versionOf(stray.id)}) lives`);
@@ -243,8 +295,17 @@ export class Invariants {
     if (this.wayBack === null) return;
     const target = world.issuer.keys.get(next.versions.find((v) => v.id === this.wayBack)?.keyId ?? "");
     for (const store of world.stores.values()) {
-      if (this.forsaken.has(store.spec.id) || store.damagedAt > -Infinity || store.held === null || store.held.value === target?.value) continue;
-      world.violate("P5", `rolled back to ${this.wayBack}, but ${store.spec.id} serves ${world.issuer.of(store.held.value)?.id ?? "a foreign value"}`);
+      if (
+        this.forsaken.has(store.spec.id) ||
+        store.damagedAt > -Infinity ||
+        store.held === null ||
+        store.held.value === target?.value
+      )
+        continue;
+      world.violate(
+        "P5",
+        `rolled back to ${this.wayBack}, but ${store.spec.id} serves ${world.issuer.of(store.held.value)?.id ?? "a foreign value"}`,
+      );
     }
     this.wayBack = null;
   }
@@ -257,7 +318,8 @@ export class Invariants {
   /** Rule 3.12: nothing is told before its commit. */
   audited(entries: readonly AuditEntry[]): void {
     for (const entry of entries) {
-      if (this.#events.get(entry.seq) !== entry.hash) this.#rule("3.12", `audit entry ${entry.seq} (${entry.type}) was never committed`);
+      if (this.#events.get(entry.seq) !== entry.hash)
+        this.#rule("3.12", `audit entry ${entry.seq} (${entry.type}) was never committed`);
       const there = this.world.state.audit.get(entry.seq);
       if (there !== undefined && there.hash !== entry.hash) this.#rule("3.12", `audit entry ${entry.seq} is rewritten`);
     }
@@ -268,7 +330,10 @@ export class Invariants {
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     this.world.say(process.id, () => `throws ${text}`);
     if (error instanceof ProviderError || error instanceof UserError) return;
-    this.world.violate("P7", `${process.id} threw ${error instanceof Error ? (error.stack ?? text).split("\n").slice(0, 6).join("\n    ") : text}`);
+    this.world.violate(
+      "P7",
+      `${process.id} threw ${error instanceof Error ? (error.stack ?? text).split("\n").slice(0, 6).join("\n    ") : text}`,
+    );
   }
 
   /** Consent or leak: nobody is promised anything about this key. */
@@ -288,15 +353,24 @@ export class Invariants {
 
 function describe(before: SecretState | null, next: SecretState): string {
   const parts: string[] = [];
-  if (next.intent && next.intent.id !== before?.intent?.id) parts.push(`intent ${next.intent.effect} ${next.intent.version} ${next.intent.delivery ?? ""}`);
+  if (next.intent && next.intent.id !== before?.intent?.id)
+    parts.push(`intent ${next.intent.effect} ${next.intent.version} ${next.intent.delivery ?? ""}`);
   if (!next.intent && before?.intent) parts.push(`closed ${before.intent.effect} ${before.intent.version}`);
-  if (next.lease?.runner !== before?.lease?.runner) parts.push(next.lease ? `lease ${next.lease.runner}` : "lease released");
+  if (next.lease?.runner !== before?.lease?.runner)
+    parts.push(next.lease ? `lease ${next.lease.runner}` : "lease released");
   for (const v of next.versions) {
     const old = before?.versions.find((o) => o.id === v.id);
     if (old?.status !== v.status) parts.push(`${v.id} ${old?.status ?? "new"}→${v.status}${v.compromised ? "!" : ""}`);
   }
-  if (next.mayLand.length !== (before?.mayLand.length ?? 0)) parts.push(`mayLand ${next.mayLand.map((m) => `${m.effect} ${m.version}`).join(", ") || "empty"}`);
+  if (next.mayLand.length !== (before?.mayLand.length ?? 0))
+    parts.push(`mayLand ${next.mayLand.map((m) => `${m.effect} ${m.version}`).join(", ") || "empty"}`);
   if (next.stopped?.reason !== before?.stopped?.reason) parts.push(`stopped ${next.stopped?.reason ?? "no more"}`);
-  if (next.outbox.seq !== before?.outbox.seq) parts.push(`[${next.outbox.events.filter((e) => e.seq > (before?.outbox.seq ?? 0)).map((e) => e.type).join(" ")}]`);
+  if (next.outbox.seq !== before?.outbox.seq)
+    parts.push(
+      `[${next.outbox.events
+        .filter((e) => e.seq > (before?.outbox.seq ?? 0))
+        .map((e) => e.type)
+        .join(" ")}]`,
+    );
   return parts.join(", ") || "-";
 }

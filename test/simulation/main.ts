@@ -19,8 +19,14 @@ interface Tally {
 
 const { values } = parseArgs({
   options: {
-    schedules: { type: "string" }, seed: { type: "string" }, jobs: { type: "string" }, verbose: { type: "boolean" }, only: { type: "string" }, off: { type: "string" },
-    share: { type: "string" }, all: { type: "boolean" },
+    schedules: { type: "string" },
+    seed: { type: "string" },
+    jobs: { type: "string" },
+    verbose: { type: "boolean" },
+    only: { type: "string" },
+    off: { type: "string" },
+    share: { type: "string" },
+    all: { type: "boolean" },
   },
 });
 
@@ -60,36 +66,59 @@ async function share(part: string): Promise<Tally> {
 
 async function lead(jobs: number): Promise<void> {
   const began = performance.now();
-  const parts = jobs === 1 ? [await share("0/1")] : await Promise.all(Array.from({ length: jobs }, (_, k) => worker(`${k}/${jobs}`)));
+  const parts =
+    jobs === 1
+      ? [await share("0/1")]
+      : await Promise.all(Array.from({ length: jobs }, (_, k) => worker(`${k}/${jobs}`)));
   const seconds = (performance.now() - began) / 1000;
   const count = parts.reduce((sum, p) => sum + p.schedules, 0);
   const wakes = parts.reduce((sum, p) => sum + p.wakes, 0);
   const failures = parts.flatMap((p) => p.failures).toSorted((a, b) => a.index - b.index);
   const outcomes = new Map<string, number>();
-  for (const part of parts) for (const [name, n] of Object.entries(part.outcomes)) outcomes.set(name, (outcomes.get(name) ?? 0) + n);
-  console.log(`seed ${seed}: ${count} schedules in ${seconds.toFixed(1)} s, ${(count / seconds).toFixed(0)} per second (${(count / seconds / jobs).toFixed(0)} per core), ${(wakes / count).toFixed(0)} events each`);
-  for (const [name, n] of [...outcomes].toSorted((a, b) => b[1] - a[1])) console.log(`  ${String(n).padStart(7)}  ${name}`);
+  for (const part of parts)
+    for (const [name, n] of Object.entries(part.outcomes)) outcomes.set(name, (outcomes.get(name) ?? 0) + n);
+  console.log(
+    `seed ${seed}: ${count} schedules in ${seconds.toFixed(1)} s, ${(count / seconds).toFixed(0)} per second (${(count / seconds / jobs).toFixed(0)} per core), ${(wakes / count).toFixed(0)} events each`,
+  );
+  for (const [name, n] of [...outcomes].toSorted((a, b) => b[1] - a[1]))
+    console.log(`  ${String(n).padStart(7)}  ${name}`);
   const [first] = failures;
   if (values.off !== undefined) {
-    console.log(first ? `--off ${values.off}: killed after ${first.index + 1} schedules by ${first.promise}: ${first.text}` : `--off ${values.off}: SURVIVES ${count} schedules`);
+    console.log(
+      first
+        ? `--off ${values.off}: killed after ${first.index + 1} schedules by ${first.promise}: ${first.text}`
+        : `--off ${values.off}: SURVIVES ${count} schedules`,
+    );
     if (first && values.verbose) await replay(first.seed);
     process.exitCode = first ? 0 : 1;
   } else if (first) {
-    if (values.all) for (const f of failures.slice(0, 40)) console.log(`  ${f.seed}  ${f.promise}  ${f.text.split("\n")[0]}`);
+    if (values.all)
+      for (const f of failures.slice(0, 40)) console.log(`  ${f.seed}  ${f.promise}  ${f.text.split("\n")[0]}`);
     await replay(first.seed);
   }
 }
 
 /** A worker is this very program, told its part. */
 function worker(part: string): Promise<Tally> {
-  const args = [...process.execArgv, process.argv[1] as string, "--seed", String(seed), "--schedules", String(schedules), "--share", part];
+  const args = [
+    ...process.execArgv,
+    process.argv[1] as string,
+    "--seed",
+    String(seed),
+    "--schedules",
+    String(schedules),
+    "--share",
+    part,
+  ];
   if (values.off !== undefined) args.push("--off", values.off);
   if (values.all) args.push("--all");
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
     let out = "";
     child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-    child.on("exit", (code) => (code === 0 ? resolve(JSON.parse(out) as Tally) : reject(new Error(`a worker ended with ${code}`))));
+    child.on("exit", (code) =>
+      code === 0 ? resolve(JSON.parse(out) as Tally) : reject(new Error(`a worker ended with ${code}`)),
+    );
   });
 }
 
@@ -98,8 +127,12 @@ async function replay(one: number): Promise<void> {
   const lines = values.verbose ? ending.trace : ending.trace.slice(-60);
   for (const line of lines) console.log(line);
   if (ending.violation) {
-    console.log(`\nseed ${one}: ${ending.violation.promise} is broken at ${(ending.violation.at / 1000).toFixed(3)} s: ${ending.violation.text}`);
-    console.log(`again: npm run simulate -- --only ${one}${values.off === undefined ? "" : ` --off ${values.off}`} --verbose`);
+    console.log(
+      `\nseed ${one}: ${ending.violation.promise} is broken at ${(ending.violation.at / 1000).toFixed(3)} s: ${ending.violation.text}`,
+    );
+    console.log(
+      `again: npm run simulate -- --only ${one}${values.off === undefined ? "" : ` --off ${values.off}`} --verbose`,
+    );
     process.exitCode = 1;
   } else console.log(`\nseed ${one}: ${ending.outcome}, ${ending.wakes} events, fingerprint ${ending.fingerprint}`);
 }

@@ -2,7 +2,8 @@ import { living, versionOf } from "../../src/core/model.ts";
 import { SecretValue } from "../../src/core/secret-value.ts";
 import type { Word } from "../../src/core/words.ts";
 import { stranger } from "./consumers.ts";
-import type { Engine, RunOptions } from "./engine.ts";
+import type { RunOptions } from "../../src/engine/run.ts";
+import type { Engine } from "./engine.ts";
 import { depsOf, portsOf } from "./engine.ts";
 import { StoreTruth } from "./fake-store.ts";
 import { Random } from "./random.ts";
@@ -27,16 +28,32 @@ export function populate(world: World, engine: Engine): void {
 }
 
 /** A person says a word, and stays for what the command line does after it. */
-export function speak(world: World, engine: Engine, word: Word, then: Partial<RunOptions> | null, fateful = true): void {
+export function speak(
+  world: World,
+  engine: Engine,
+  word: Word,
+  then: Partial<RunOptions> | null,
+  fateful = true,
+): void {
   const fates = fateful ? drawFates(world.random, world.scenario.fateful / 2) : [];
   world.spawn(word.word, fates, async (process) => {
     world.invariants.words.set(process.id, word);
     const deps = depsOf(world, process);
     const answer = await engine.say(deps, NAME, word);
-    world.say(process.id, () => `${JSON.stringify(word)}: ${answer.ok ? "taken" : `refused (${answer.reason})`}`);
+    world.say(
+      process.id,
+      () => `${JSON.stringify(word)}: ${answer.ok ? "taken" : `refused (${answer.reason}: ${answer.message})`}`,
+    );
     if (!answer.ok || then === null) return;
     const { signal } = new AbortController();
-    const result = await engine.runSecret(deps, portsOf(world, process), { start: false, sit: "none", waitMax: 30 * MINUTE, lockTimeout: 60_000, signal, ...then });
+    const result = await engine.runSecret(deps, portsOf(world, process), {
+      start: false,
+      sit: "none",
+      waitMax: 30 * MINUTE,
+      lockTimeout: 60_000,
+      signal,
+      ...then,
+    });
     world.say(process.id, () => `ends: ${result.outcome} ${result.reason} (${result.message})`);
   });
 }
@@ -53,10 +70,15 @@ function perform(world: World, engine: Engine, deed: Deed): void {
       const alive = doc === null ? [] : living(doc);
       const one = alive[r.between(0, alive.length - 1)];
       return speak(
-        world, engine,
+        world,
+        engine,
         {
-          word: "emergency", versions: one !== undefined && r.chance(0.4) ? [one.id] : null, grace: r.pick([0, 1, 5]) * MINUTE, revokeFirst: r.chance(0.15),
-          acceptOutage: r.chance(0.15), overrideHold: r.chance(0.3),
+          word: "emergency",
+          versions: one !== undefined && r.chance(0.4) ? [one.id] : null,
+          grace: r.pick([0, 1, 5]) * MINUTE,
+          revokeFirst: r.chance(0.15),
+          acceptOutage: r.chance(0.15),
+          overrideHold: r.chance(0.3),
         },
         { start: true, sit: "dead" },
       );
@@ -75,9 +97,16 @@ function perform(world: World, engine: Engine, deed: Deed): void {
       return;
     }
     case "rotate":
-      return speak(world, engine, { word: "rotate", repair: r.chance(0.2) }, { start: true, sit: r.pick(["short", "all"]) });
+      return speak(
+        world,
+        engine,
+        { word: "rotate", repair: r.chance(0.2) },
+        { start: true, sit: r.pick(["short", "all"]) },
+      );
     case "release": {
-      const mine = doc?.versions.find((v) => v.origin === "inferred" && v.keyId !== null)?.keyId ?? world.issuer.alive().find((k) => k.owner === "stranger")?.id;
+      const mine =
+        doc?.versions.find((v) => v.origin === "inferred" && v.keyId !== null)?.keyId ??
+        world.issuer.alive().find((k) => k.owner === "stranger")?.id;
       if (mine) speak(world, engine, { word: "release", keyId: mine }, null);
       return;
     }
@@ -105,7 +134,11 @@ function perform(world: World, engine: Engine, deed: Deed): void {
       const soak = r.pick([0, 2, 20]) * MINUTE;
       world.invariants.shortestMinimum = Math.min(world.invariants.shortestMinimum, minimum);
       world.invariants.shortestSoak = Math.min(world.invariants.shortestSoak, soak);
-      world.rules = { ...world.rules, overlap: { ...world.rules.overlap, minimum }, soak: { ...world.rules.soak, for: soak } };
+      world.rules = {
+        ...world.rules,
+        overlap: { ...world.rules.overlap, minimum },
+        soak: { ...world.rules.soak, for: soak },
+      };
       return;
     }
     case "damage": {
@@ -134,7 +167,13 @@ export function run(world: World, engine: Engine, random: Random, options: Parti
   world.spawn("run", fates, async (process) => {
     const { signal } = new AbortController();
     const result = await engine.runSecret(depsOf(world, process), portsOf(world, process), {
-      start: true, sit: "none", waitMax: random.between(5, 60) * MINUTE, lockTimeout: random.chance(0.3) ? 30_000 : 0, signal, ...options,
+      start: true,
+      sit: "none",
+      waitMax: random.between(5, 60) * MINUTE,
+      lockTimeout: random.chance(0.3) ? 30_000 : 0,
+      signal,
+      ...options,
+      onProgress: (progress) => world.random.chance(0.005) && world.invariants.clean("progress", progress),
     });
     world.say(process.id, () => `ends: ${result.outcome} ${result.reason} (${result.message})`);
     world.invariants.occurred.add(result.reason);
@@ -144,7 +183,8 @@ export function run(world: World, engine: Engine, random: Random, options: Parti
 /** People who look at their consumers and say so once one has moved. Where no signal names consumers, nothing ends without them. */
 export function vouch(world: World, engine: Engine): void {
   const { monitors, rules } = world.scenario;
-  const needed = rules.usage === "none" || !monitors.some((m) => m.traits.names === "consumer");
+  const needed =
+    rules.usage === "none" || !monitors.some((m) => m.traits.names === "consumer" && m.traits.history === "events");
   const look = (): void => {
     const { doc } = world;
     const to = doc?.rotation ? (doc.rotation.rollback ? doc.rotation.from : doc.rotation.to) : null;

@@ -14,13 +14,23 @@ export async function ask<T>(world: World, process: Process, ctx: Ctx, what: str
   await process.pause(random.skewed(400), `${what}:before`);
   if (ctx.signal.aborted) throw gone("no");
   const trouble = world.calm ? 1 : random.next() / world.scenario.trouble;
-  if (trouble < 0.1) throw new ProviderError("throttled", "no", "slow down", random.chance(0.5) ? { retryAfter: random.between(1, 20) * 1000 } : {});
+  if (trouble < 0.1)
+    throw new ProviderError(
+      "throttled",
+      "no",
+      "slow down",
+      random.chance(0.5) ? { retryAfter: random.between(1, 20) * 1000 } : {},
+    );
   if (trouble < 0.2) {
     await process.pause(random.between(0, ADAPTER_TIMEOUT), `${what}:lost`, ctx.signal);
     throw gone("no");
   }
   const result = answer();
-  world.say(process.id, () => `${what} → ${JSON.stringify(result, (_, v) => (v instanceof Map ? Object.fromEntries(v) : v))?.slice(0, 300)}`);
+  world.say(
+    process.id,
+    () =>
+      `${what} → ${JSON.stringify(result, (_, v) => (v instanceof Map ? Object.fromEntries(v) : v))?.slice(0, 300)}`,
+  );
   await process.pause(random.skewed(400), `${what}:answer`);
   if (ctx.signal.aborted) throw gone("no");
   return result;
@@ -31,13 +41,19 @@ export async function ask<T>(world: World, process: Process, ctx: Ctx, what: str
  * `settle` later, whatever has become of its sender; its answer may never come.
  */
 export async function change<T>(
-  world: World, process: Process, ctx: Ctx, what: Flight & { readonly settle: number; readonly version: string | null }, apply: () => T,
+  world: World,
+  process: Process,
+  ctx: Ctx,
+  what: Flight & { readonly settle: number; readonly version: string | null },
+  apply: () => T,
 ): Promise<T> {
   const { random } = process;
   const { effect } = what;
   await process.pause(random.skewed(800), `${effect}:before`);
   if (ctx.signal.aborted) throw gone("no");
-  const denied = world.scenario.denials.some((d) => d.effect === effect && world.now >= d.from && world.now < d.until) && !world.calm;
+  const denied =
+    world.scenario.denials.some((d) => d.effect === effect && world.now >= d.from && world.now < d.until) &&
+    !world.calm;
   const trouble = world.calm || denied ? 1 : random.next() / world.scenario.trouble;
   try {
     ctx.fence();
@@ -51,12 +67,18 @@ export async function change<T>(
     await process.pause(random.skewed(400), `${effect}:refused`);
     world.say(process.id, () => `${effect} ${what.object}: ${denied ? "denied" : "throttled"}`);
     if (denied) throw new ProviderError("denied", "no", "not allowed");
-    throw new ProviderError(random.chance(0.5) ? "throttled" : "unavailable", "no", "slow down", random.chance(0.3) ? { retryAfter: 5000 } : {});
+    throw new ProviderError(
+      random.chance(0.5) ? "throttled" : "unavailable",
+      "no",
+      "slow down",
+      random.chance(0.3) ? { retryAfter: 5000 } : {},
+    );
   }
   // 0.1–0.2 never arrives · 0.2–0.45 arrives, the answer does not · 0.45–0.6 arrives late, answered late or never
   const arrives = trouble >= 0.2;
   const late = what.settle > 1 && (trouble < 0.6 || random.chance(0.1));
-  const delay = what.settle <= 1 ? 0 : late ? random.between(0, what.settle - 1) : Math.min(random.skewed(500), what.settle - 1);
+  const delay =
+    what.settle <= 1 ? 0 : late ? random.between(0, what.settle - 1) : Math.min(random.skewed(500), what.settle - 1);
   let outcome: { value: T } | { error: unknown } | null = null;
   const land = (): void => {
     world.inFlight.delete(what);
@@ -65,11 +87,17 @@ export async function change<T>(
       world.say(process.id, () => `${effect} ${what.object}: takes effect`);
     } catch (error) {
       outcome = { error };
-      world.say(process.id, () => `${effect} ${what.object}: refused (${error instanceof ProviderError ? error.kind : String(error)})`);
+      world.say(
+        process.id,
+        () => `${effect} ${what.object}: refused (${error instanceof ProviderError ? error.kind : String(error)})`,
+      );
     }
     world.happened(`landed:${effect}`);
   };
-  world.say(process.id, () => `${effect} ${what.object}: sent${arrives ? delay > 0 ? `, lands in ${delay} ms` : "" : ", goes lost"}`);
+  world.say(
+    process.id,
+    () => `${effect} ${what.object}: sent${arrives ? (delay > 0 ? `, lands in ${delay} ms` : "") : ", goes lost"}`,
+  );
   if (arrives) {
     world.inFlight.add(what);
     if (delay === 0) land();

@@ -3,7 +3,8 @@ import type { SecretState } from "../../src/core/model.ts";
 import type { ReasonCode } from "../../src/core/reasons.ts";
 import type { Safeguard } from "../../src/core/safeguards.ts";
 import { attack, Consumer } from "./consumers.ts";
-import type { Engine, RunResult } from "./engine.ts";
+import type { RunResult } from "../../src/engine/run.ts";
+import type { Engine } from "./engine.ts";
 import { depsOf, portsOf } from "./engine.ts";
 import { populate, putBack, run, speak, vouch } from "./people.ts";
 import { drawScenario } from "./scenario.ts";
@@ -40,14 +41,26 @@ export async function runSchedule(engine: Engine, seed: number, options: Schedul
   populate(world, engine);
   vouch(world, engine);
   if (scenario.attacker) attack(world);
-  world.scheduler.at(scenario.startAt, () => cron(world, engine));
+  world.scheduler.at(scenario.startAt, () => cron(world, engine, calm));
   world.scheduler.at(scenario.calmAt, () => calm.begin());
-  await world.scheduler.drive(() => world.violation !== null || calm.outcome !== null || world.scheduler.served > MOST_WAKES);
+  await world.scheduler.drive(
+    () => world.violation !== null || calm.outcome !== null || world.scheduler.served > MOST_WAKES,
+  );
   if (world.violation === null && calm.outcome === null) {
-    world.violate("P7", world.scheduler.served > MOST_WAKES ? "the schedule goes round in circles" : "nothing happens any more");
+    world.violate(
+      "P7",
+      world.scheduler.served > MOST_WAKES ? "the schedule goes round in circles" : "nothing happens any more",
+    );
   }
   const { violation, trace } = world;
-  return { seed, outcome: calm.outcome ?? "broken", violation, wakes: world.scheduler.served, fingerprint: world.scheduler.fingerprint, trace };
+  return {
+    seed,
+    outcome: calm.outcome ?? "broken",
+    violation,
+    wakes: world.scheduler.served,
+    fingerprint: world.scheduler.fingerprint,
+    trace,
+  };
 }
 
 /** Before time: a first key that every store serves, adopted in peace; or nothing at all. */
@@ -59,7 +72,10 @@ function settle(world: World, engine: Engine): void {
     world.calm = true;
     world.scheduler.at(1000, () => {
       world.spawn("adopt", [], async (process) => {
-        const result = await engine.adopt(depsOf(world, process), portsOf(world, process), { keyId: null, signal: new AbortController().signal });
+        const result = await engine.adopt(depsOf(world, process), portsOf(world, process), {
+          keyId: null,
+          signal: new AbortController().signal,
+        });
         world.say(process.id, () => `ends: ${result.outcome} ${result.reason} (${result.message})`);
         if (world.doc === null) world.violate("P7", `adopt: ${result.outcome} ${result.reason} (${result.message})`);
       });
@@ -69,14 +85,24 @@ function settle(world: World, engine: Engine): void {
   for (const spec of scenario.consumers) world.consumers.push(new Consumer(world, spec));
 }
 
-function cron(world: World, engine: Engine): void {
+function cron(world: World, engine: Engine, calm: Calm): void {
   if (world.calm) return;
-  const { random, scenario } = world;
-  const sit = random.chance(0.8) ? "none" : "all";
+  const { doc, now, random, scenario } = world;
+  const nothingComes = scenario.every === null && scenario.deeds.every((d) => d.at === null || d.at + d.delay < now);
+  if (
+    nothingComes &&
+    doc !== null &&
+    doc.rotation === null &&
+    doc.last !== null &&
+    now - world.invariants.endedAt > 10 * MINUTE
+  )
+    return calm.begin();
+  const sit = random.chance(0.9) ? "none" : "all";
   const awake = world.processes.filter((p) => p.state === "running").length;
   if (awake < 4) run(world, engine, random, { sit });
-  if (random.chance(scenario.doubled)) world.scheduler.after(random.skewed(20_000), () => !world.calm && run(world, engine, random, { sit: "none" }));
-  world.scheduler.after(Math.floor(scenario.runEvery * (0.5 + random.next())), () => cron(world, engine));
+  if (random.chance(scenario.doubled))
+    world.scheduler.after(random.skewed(20_000), () => !world.calm && run(world, engine, random, { sit: "none" }));
+  world.scheduler.after(Math.floor(scenario.runEvery * (0.5 + random.next())), () => cron(world, engine, calm));
 }
 
 /** The fair end: nothing fails any more, people let go, and runs go on until the work is done or rightly blocked. */
@@ -86,6 +112,7 @@ class Calm {
   readonly #engine: Engine;
   #runs = 0;
   #words = 0;
+  #last = "";
   /** Done was seen, with so many changing calls until then: one more run may make none. */
   #doneAt: number | null = null;
 
@@ -96,6 +123,7 @@ class Calm {
 
   begin(): void {
     const world = this.#world;
+    if (world.calm) return;
     world.say("world", () => "grows calm");
     world.calm = true;
     for (const process of world.processes) process.spare();
@@ -116,12 +144,25 @@ class Calm {
     const { doc } = world;
     if (doc !== null && doc.holds.length > 0) speak(world, this.#engine, { word: "unhold" }, null);
     if (doc !== null && doc.paused !== null) speak(world, this.#engine, { word: "resume" }, null);
-    if (++this.#runs > MOST_CALM_RUNS) return this.#stuck("it never ends");
+    // Consumers of a damaged store have called by now, whatever the runs say.
+    const damaged = [...world.stores.values()].some((s) => s.held !== null && world.issuer.of(s.held.value) === null);
+    if (damaged && this.#runs % 30 === 29) speak(world, this.#engine, { word: "rotate", repair: true }, null);
+    if (++this.#runs > MOST_CALM_RUNS) return this.#stuck(`it never ends: ${this.#last}`);
     world.scheduler.after(5000, () => {
       world.spawn("calm", [], async (process) => {
         const { signal } = new AbortController();
-        const result = await this.#engine.runSecret(depsOf(world, process), portsOf(world, process), { start: true, sit: "none", waitMax: null, lockTimeout: 60_000, signal });
-        world.say(process.id, () => `ends: ${result.outcome} ${result.reason} (${result.message}) until ${result.until === null ? "-" : ((result.until - process.wall()) / 1000).toFixed(1) + " s"}`);
+        const result = await this.#engine.runSecret(depsOf(world, process), portsOf(world, process), {
+          start: true,
+          sit: "none",
+          waitMax: null,
+          lockTimeout: 60_000,
+          signal,
+        });
+        world.say(
+          process.id,
+          () =>
+            `ends: ${result.outcome} ${result.reason} (${result.message}) until ${result.until === null ? "-" : ((result.until - process.wall()) / 1000).toFixed(1) + " s"}`,
+        );
         this.#judge(result, result.until === null ? null : result.until - process.wall());
       });
     });
@@ -130,15 +171,20 @@ class Calm {
   #judge(result: RunResult, wait: number | null): void {
     const world = this.#world;
     const { doc } = world;
+    this.#last = `${result.outcome} ${result.reason} (${result.message})`;
     if (result.outcome === "done" && doc !== null && doc.rotation === null) {
       if (this.#doneAt === null) this.#doneAt = world.changes;
-      else if (this.#doneAt !== world.changes) return world.violate("P7", "a run with nothing due has changed something");
+      else if (this.#doneAt !== world.changes)
+        return world.violate("P7", "a run with nothing due has changed something");
       else return this.#finish(doc);
       return void world.scheduler.after(MINUTE, () => this.#next());
     }
     this.#doneAt = null;
-    if (result.outcome === "blocked" && !this.#unblock(result.reason)) return;
-    const pause = wait === null ? MINUTE : Math.min(Math.max(wait + 500, 2000), 30 * MINUTE);
+    if (result.outcome === "blocked" && !this.#unblock(result)) return;
+    const pause = Math.max(
+      wait === null ? MINUTE : Math.min(wait + 500, 30 * MINUTE),
+      this.#runs > 20 ? 5 * MINUTE : 2000,
+    );
     world.scheduler.after(pause, () => this.#next());
   }
 
@@ -148,35 +194,58 @@ class Calm {
     const current = doc.versions.find((v) => v.status === "current");
     const ours = world.issuer.alive().filter((k) => k.owner === "ours");
     if (!current || ours.length !== 1 || ours[0]?.id !== current.keyId) {
-      return world.violate("P6", `done, and these keys of ours live: ${ours.map((k) => `${k.id}${k.enabled ? "" : " (disabled)"}`).join(", ") || "none"}; current is ${current?.keyId ?? "none"}`);
+      return world.violate(
+        "P6",
+        `done, and these keys of ours live: ${ours.map((k) => `${k.id}${k.enabled ? "" : " (disabled)"}`).join(", ") || "none"}; current is ${current?.keyId ?? "none"}`,
+      );
     }
     for (const store of world.stores.values()) {
       // A store that joined the policy after its last rotation gets its value with the next.
       if (store.held === null || world.invariants.forsaken.has(store.spec.id)) continue;
       const served = world.issuer.of(store.held.value);
-      if (served === ours[0]) continue;
+      const unseen =
+        store.spec.traits.proof === "receipt" ||
+        store.spec.traits.proof === "none" ||
+        store.damagedAt >= world.invariants.endedAt - MINUTE;
+      if (served === ours[0] || (store.damagedAt > -Infinity && unseen)) continue;
       return world.violate("P6", `done, and ${store.spec.id} serves ${served?.id ?? "nothing of ours"}`);
     }
-    const hurt = [...world.issuer.keys.values()].find((k) => k.owner === "stranger" && k.deletedAt === null && !k.enabled && k.uses.some((u) => u.ok && !u.own));
+    const hurt = [...world.issuer.keys.values()].find(
+      (k) => k.owner === "stranger" && k.deletedAt === null && !k.enabled && k.uses.some((u) => u.ok && !u.own),
+    );
     if (hurt) return world.violate("P2", `${hurt.id} is a stranger's, is used, and stays disabled`);
-    if (living(doc).length > 1 && doc.rotation === null) return world.violate("P6", `done, and the document still carries ${living(doc).map((v) => `${v.id} (${v.status})`).join(", ")}`);
+    if (living(doc).length > 1 && doc.rotation === null)
+      return world.violate(
+        "P6",
+        `done, and the document still carries ${living(doc)
+          .map((v) => `${v.id} (${v.status})`)
+          .join(", ")}`,
+      );
     this.outcome = "done";
   }
 
   /** Whether a person can help; otherwise the schedule ends here, rightly or not. */
-  #unblock(reason: ReasonCode): boolean {
+  #unblock(result: RunResult): boolean {
     const world = this.#world;
-    if (!this.#isTrue(reason)) return this.#stuck(`blocked: ${reason}, which is not true`), false;
-    const help = reason === "overlap-maximum" || reason === "slots-full-foreign" || reason === "not-in-policy";
+    const { reason } = result;
+    if (!this.#isTrue(reason)) return (this.#stuck(`blocked: ${reason}, which is not true (${result.message})`), false);
+    const help =
+      reason === "held" ||
+      reason === "overlap-maximum" ||
+      reason === "slots-full-foreign" ||
+      reason === "not-in-policy";
     if (help) return true;
     if (++this.#words > 4) {
       this.outcome = `blocked:${reason}`;
       return false;
     }
     if (reason === "orphan-inferred" || reason === "orphan-ambiguous") {
-      const inferred = world.doc?.versions.filter((v) => v.origin === "inferred" && v.keyId !== null).map((v) => v.keyId as string) ?? [];
+      const inferred =
+        world.doc?.versions.filter((v) => v.origin === "inferred" && v.keyId !== null).map((v) => v.keyId as string) ??
+        [];
       const strangers = [...world.issuer.keys.values()].filter((k) => k.owner === "stranger").map((k) => k.id);
-      for (const keyId of new Set([...inferred.filter((id) => strangers.includes(id)), ...strangers])) speak(world, this.#engine, { word: "release", keyId }, null);
+      for (const keyId of new Set([...inferred.filter((id) => strangers.includes(id)), ...strangers]))
+        speak(world, this.#engine, { word: "release", keyId }, null);
     } else speak(world, this.#engine, { word: "rotate", repair: reason === "drift" }, null);
     return true;
   }
@@ -185,7 +254,12 @@ class Calm {
   #isTrue(reason: ReasonCode): boolean {
     const { issuer, invariants, scenario, stores } = this.#world;
     const { occurred } = invariants;
-    const troubled = scenario.trouble > 0 || scenario.hookTrouble > 0 || scenario.denials.length > 0 || scenario.fateful > 0 || scenario.deeds.length > 0;
+    const troubled =
+      scenario.trouble > 0 ||
+      scenario.hookTrouble > 0 ||
+      scenario.denials.length > 0 ||
+      scenario.fateful > 0 ||
+      scenario.deeds.length > 0;
     switch (reason) {
       case "rolled-back":
         return occurred.has("rollback") || scenario.denials.length > 0;
@@ -201,10 +275,13 @@ class Calm {
       case "orphan-ambiguous":
         return !scenario.issuer.labels && [...issuer.keys.values()].length > 1;
       case "slots-full-foreign":
-        return [...issuer.keys.values()].some((k) => k.owner === "stranger" && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE));
+        return [...issuer.keys.values()].some(
+          (k) => k.owner === "stranger" && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),
+        );
       case "slots-full-ours":
         return issuer.alive().filter((k) => k.owner === "ours").length >= scenario.issuer.maxKeys;
       case "overlap-maximum":
+      case "held":
         return true;
       case "compromised":
       case "nothing-to-roll-back-to":

@@ -114,7 +114,16 @@ export class World {
     const pid = this.#pid++;
     const host = `host${this.random.between(1, 2)}`;
     const skew = this.random.chance(0.3) ? this.random.between(-600_000, 600_000) : this.random.between(-2000, 2000);
-    const process = new Process(this.scheduler, `${what}#${pid}`, host, pid, this.random.fork(), skew, this.calm ? [] : fates, (p, line) => this.say(p.id, line));
+    const process = new Process(
+      this.scheduler,
+      `${what}#${pid}`,
+      host,
+      pid,
+      this.random.fork(),
+      skew,
+      this.calm ? [] : fates,
+      (p, line) => this.say(p.id, line),
+    );
     this.processes.push(process);
     this.say(process.id, () => "starts");
     this.scheduler.after(
