@@ -23,6 +23,8 @@ export interface World {
   readonly now: () => number;
   readonly debug: (line: string) => void;
   readonly announce: (line: string) => void;
+  /** One line of prose. */
+  readonly say: (line: string) => void;
 }
 
 /** Turns one policy into adapters, for the secrets that a command touches and no others. */
@@ -190,7 +192,7 @@ export class Wiring {
           env: this.world.env,
           signal,
           context: { ...context, reason: String(reason), version: textOrNull(version), keyId: textOrNull(keyId) },
-          log: (line) => this.world.announce(`${secret.name} ${point}[${index}]: ${line}`),
+          log: (line) => this.world.say(`${secret.name} ${point}[${index}]: ${line}`),
           ...(value !== null && { value }),
         },
       );

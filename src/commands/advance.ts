@@ -123,7 +123,7 @@ function progressOf({ terminal, now }: Pick<Session, "terminal" | "now">): (prog
       const what = `${phase} ${reason}`;
       if (!terminal.isLive && shown.get(name) === what) return;
       shown.set(name, what);
-      const next = until === null || until <= now() ? "" : ` (${relative(until, now())})`;
+      const next = until === null || until < now() + 1000 ? "" : ` (${relative(until, now())})`;
       terminal.progress(`${name} ${phase}: ${message}${next}`);
       return;
     }

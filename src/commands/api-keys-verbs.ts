@@ -20,7 +20,9 @@ function authorityVerb<Input>(
         stderr: { write: (line: string) => terminal.announce(line.trimEnd()) },
       };
       const { text: answer, member } = await call(input, io);
-      return { outcome: "done", secrets: [], member, text: () => answer };
+      const report = { outcome: "done", secrets: [], member, text: () => answer } as const;
+      // What has served until it was stopped has nothing to add to what it printed.
+      return answer === "" ? { ...report, instead: "" } : report;
     },
   });
 }

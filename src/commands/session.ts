@@ -79,6 +79,7 @@ export class Session {
       now: this.process.now,
       debug: (line) => this.terminal.debug(line),
       announce: (line) => this.terminal.announce(plain(line)),
+      say: (line) => this.terminal.say(plain(line)),
     };
   }
 }

@@ -153,6 +153,33 @@ describe("questions", () => {
   });
 });
 
+describe("several runs", () => {
+  test("the loser of two exits 4 at once, unless it may wait", async () => {
+    const hook = "echo busy; while [ ! -e go ]; do sleep 0.05; done";
+    b.policy(policyOf(b.authority.url).replace("owner: team-one", `hooks: { beforeRotate: ["${hook}"] }`));
+    const child = b.start("rotate", "one");
+    const first = ending(child);
+    for await (const text of child.stderr as NodeJS.ReadableStream) if (String(text).includes("busy")) break;
+    const loser = await b.json("run", "one");
+    expect([loser.code, loser.document.secrets[0].reason]).toEqual([4, "locked"]);
+    const patient = b.run("run", "one", "--lock-timeout", "20s");
+    writeFileSync(join(b.folder, "go"), "");
+    expect([(await patient).code, (await first).code]).toEqual([0, 0]);
+    expect(await b.authority.list("one")).toHaveLength(1);
+  });
+
+  test("a hook that fails stops the rotation, and its output is prose", async () => {
+    b.policy(
+      policyOf(b.authority.url).replace("owner: team-one", 'hooks: { beforeRotate: ["echo from the hook; exit 3"] }'),
+    );
+    const { code, stdout, stderr } = await b.run("--json", "run", "one");
+    expect([code, JSON.parse(stdout).secrets[0].reason]).toEqual([1, "hook-failed"]);
+    expect(stderr).toContain("one beforeRotate[0]: from the hook");
+    expect((await b.run("run", "one", "--quiet")).stderr).not.toContain("from the hook");
+    expect(await b.authority.list("one")).toEqual([]);
+  });
+});
+
 describe("signals", () => {
   test.each([
     ["SIGINT", 130],
