@@ -92,11 +92,9 @@ export function attack(world: World): void {
   const strike = (): void => {
     if (world.calm) return;
     for (const key of world.issuer.alive()) {
-      if (
-        key.owner === "ours" &&
-        (world.invariants.leaked.has(world.invariants.versionOf(key.id) ?? "") || !key.enabled)
-      )
-        world.issuer.use(key, "attacker");
+      const leaked = world.invariants.leaked.has(world.invariants.versionOf(key.id) ?? "");
+      const seen = [...world.stores.values()].some((s) => s.lastServable.has(key.value));
+      if (key.owner === "ours" && (leaked || (seen && !key.enabled))) world.issuer.use(key, "attacker");
     }
     world.scheduler.after(world.random.between(20_000, 180_000), strike);
   };

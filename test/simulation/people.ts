@@ -118,6 +118,7 @@ function perform(world: World, engine: Engine, deed: Deed): void {
       const away = mirrors[r.between(0, mirrors.length - 1)];
       if (!away || !doc?.rotation) return;
       world.rules = { ...world.rules, deliveries: world.rules.deliveries.filter((d) => d !== away) };
+      world.away.push(away);
       world.scheduler.after(r.between(1, 30) * MINUTE, () => putBack(world));
       return;
     }
@@ -157,7 +158,7 @@ function perform(world: World, engine: Engine, deed: Deed): void {
 
 /** Stores that were taken out of the policy come back. */
 export function putBack(world: World): void {
-  const missing = world.scenario.rules.deliveries.filter((d) => !world.rules.deliveries.some((o) => o.id === d.id));
+  const missing = world.away.filter((d) => !world.rules.deliveries.some((o) => o.id === d.id));
   if (missing.length > 0) world.rules = { ...world.rules, deliveries: [...world.rules.deliveries, ...missing] };
 }
 

@@ -206,7 +206,7 @@ class Calm {
       const unseen =
         store.spec.traits.proof === "receipt" ||
         store.spec.traits.proof === "none" ||
-        store.damagedAt >= world.invariants.endedAt - MINUTE;
+        store.damagedAt >= world.invariants.endedAt - 15 * MINUTE;
       if (served === ours[0] || (store.damagedAt > -Infinity && unseen)) continue;
       return world.violate("P6", `done, and ${store.spec.id} serves ${served?.id ?? "nothing of ours"}`);
     }
@@ -239,15 +239,21 @@ class Calm {
       this.outcome = `blocked:${reason}`;
       return false;
     }
-    if (reason === "orphan-inferred" || reason === "orphan-ambiguous") {
-      const inferred =
-        world.doc?.versions.filter((v) => v.origin === "inferred" && v.keyId !== null).map((v) => v.keyId as string) ??
-        [];
-      const strangers = [...world.issuer.keys.values()].filter((k) => k.owner === "stranger").map((k) => k.id);
-      for (const keyId of new Set([...inferred.filter((id) => strangers.includes(id)), ...strangers]))
-        speak(world, this.#engine, { word: "release", keyId }, null);
+    if (reason === "orphan-inferred" || reason === "orphan-ambiguous") this.#sortOut();
+    else if (reason === "unmanaged") {
+      for (const store of world.stores.values()) store.held = null;
     } else speak(world, this.#engine, { word: "rotate", repair: reason === "drift" }, null);
     return true;
+  }
+
+  /** A person knows whose a key is: strangers get theirs back, a lost one of ours is deleted by hand. */
+  #sortOut(): void {
+    const world = this.#world;
+    const known = world.doc?.versions.filter((v) => v.origin !== "inferred").map((v) => v.keyId) ?? [];
+    for (const key of world.issuer.keys.values()) {
+      if (key.owner === "stranger") speak(world, this.#engine, { word: "release", keyId: key.id }, null);
+      else if (!known.includes(key.id)) world.issuer.remove(key);
+    }
   }
 
   /** What each reason says of the world, held against the world. */
@@ -269,11 +275,17 @@ class Calm {
       case "attempts-exhausted":
       case "store-conflict":
         return troubled;
+      case "unmanaged":
       case "drift":
         return [...stores.values()].some((s) => s.damagedAt > -Infinity);
       case "orphan-inferred":
       case "orphan-ambiguous":
-        return !scenario.issuer.labels && [...issuer.keys.values()].length > 1;
+        return (
+          !scenario.issuer.labels &&
+          [...issuer.keys.values()].some(
+            (k) => k.id !== this.#world.doc?.versions.find((v) => v.status === "current")?.keyId,
+          )
+        );
       case "slots-full-foreign":
         return [...issuer.keys.values()].some(
           (k) => k.owner === "stranger" && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),

@@ -1,5 +1,5 @@
 import type { Intent, SecretState } from "../../src/core/model.ts";
-import type { SecretRules } from "../../src/core/rules.ts";
+import type { DeliveryRules, SecretRules } from "../../src/core/rules.ts";
 import type { Safeguard } from "../../src/core/safeguards.ts";
 import type { Consumer } from "./consumers.ts";
 import { IssuerTruth } from "./fake-issuer.ts";
@@ -54,6 +54,8 @@ export class World {
   readonly intents = new Map<string, Committed>();
   /** What people see of the policy; a process reads it once, when it starts. */
   rules: SecretRules;
+  /** Deliveries that somebody took out of the policy for a while. */
+  readonly away: DeliveryRules[] = [];
   calm = false;
   /** Calls that may change something, all in all. */
   changes = 0;
