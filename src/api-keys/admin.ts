@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Refusal } from "./refusal.ts";
 import type { Key, Registry } from "./registry.ts";
 import type { UsageBook } from "./usage.ts";

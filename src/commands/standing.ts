@@ -16,7 +16,7 @@ export interface Standing {
 
 /** Why a secret stands where it stands, as far as its document tells; only a run can say what is true of providers now. */
 export function standingOf(state: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing {
-  return stopped(state) ?? held(state, policy, now) ?? inFlight(state, report, policy, now) ?? idle(state, policy);
+  return stopped(state) ?? held(state, policy, now) ?? blocked(state) ?? inFlight(state, report, policy, now) ?? idle(state, policy);
 }
 
 function say(reason: ReasonCode, message: string = REASONS[reason].message, until: Instant | null = null): Standing {
@@ -34,6 +34,13 @@ function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
   };
 }
 
+/** What the newest run found, unless the document moved since. */
+function blocked({ standing, seq }: SecretState): Standing | null {
+  if (standing === null || seq !== standing.seq + 1) return null;
+  const reason = standing.reason as ReasonCode;
+  return outcomeOf(reason) === "blocked" ? say(reason, standing.message) : null;
+}
+
 function held(state: SecretState, policy: SecretPolicy | null, now: Now): Standing | null {
   if (policy === null && living(state).length > 0) return say("not-in-policy");
   if (state.paused !== null) return say("paused", `paused by ${state.paused.by}: ${state.paused.reason}`);
@@ -45,8 +52,8 @@ function held(state: SecretState, policy: SecretPolicy | null, now: Now): Standi
 function inFlight(state: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing | null {
   const { rotation } = state;
   if (rotation === null) return report.debt.length > 0 ? say("debt") : null;
-  if (rotation.failure !== null)
-    return say(rotation.failure.reason as ReasonCode, rotation.failure.message, rotation.failure.retryAt);
+  const [failure] = rotation.failures;
+  if (failure !== undefined) return say(failure.reason as ReasonCode, failure.message, failure.retryAt);
   const phase = phaseOf(state);
   if (phase === "overlap") return overlap(state, report, policy, now);
   if (phase === "soaking") {

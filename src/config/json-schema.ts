@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { registry as allAdapters, type Registry } from "../adapters/registry.ts";
 import { strictly } from "./parts.ts";
 import { NAME } from "./path.ts";

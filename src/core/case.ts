@@ -8,7 +8,7 @@ import type { DeliveryRules, Due, HookPoint, Now, SecretRules } from "./rules.ts
 import type { Safeguard } from "./safeguards.ts";
 import { wantedId } from "./said.ts";
 import { stillOpen } from "./edit.ts";
-import { stepOf } from "./transition.ts";
+import { failureOf, stepOf } from "./transition.ts";
 
 /** Everything `decide` may look at. */
 export interface Case {
@@ -24,7 +24,7 @@ export interface Case {
 
 /** One effect outside. All but `verify` and `hook` get an intent of their own. */
 export type Action =
-  | { readonly do: "issue"; readonly version: VersionId; readonly mint: Omit<Mint, "absences"> }
+  | { readonly do: "issue"; readonly version: VersionId; readonly mint: Omit<Mint, "absences" | "again"> }
   | { readonly do: "stage" | "discard"; readonly version: VersionId; readonly delivery: DeliveryId }
   | { readonly do: "promote" | "put"; readonly version: VersionId; readonly delivery: DeliveryId; readonly expected: Ref | null; readonly fresh: boolean }
   | { readonly do: "enable" | "disable" | "delete"; readonly version: VersionId }
@@ -156,8 +156,8 @@ export function stepName(action: Action): string {
 export function attempt(c: Case, action: Action): Decision {
   const ends = action.do === "disable" || action.do === "delete" || action.do === "discard";
   if (c.state.stopped?.halts && !ends) return blocked(c.state.stopped.reason as ReasonCode, c.state.stopped.message);
-  const failure = c.state.rotation?.failure;
-  if (failure?.step === stepName(action)) {
+  const failure = failureOf(c.state, stepName(action));
+  if (failure !== null) {
     if (failure.count >= c.rules.retry.attempts) {
       const reason = failure.reason === "store-conflict" ? "store-conflict" : "attempts-exhausted";
       const message = `${failure.step} failed ${failure.count} times: ${failure.message}`;

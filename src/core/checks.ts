@@ -5,6 +5,7 @@ import type { DeliveryId, Serves, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
 import { quiet } from "./quiet.ts";
+import { ackedVersion } from "./said.ts";
 
 /** A check of promise 4: null when it holds, else what stands in the way (or what has to be looked at first). */
 export type Check = (c: Case, victim: Version) => Decision | null;
@@ -56,10 +57,17 @@ export const nothingMayLand: Check = (c) => settled(c);
 /** Store lines taken out of the policy in flight may still serve the victim. */
 export const nothingForgotten: Check = (c, victim) => {
   const known = new Set(c.rules.deliveries.map((d) => d.id));
-  const lost = c.state.deliveries.find((d) => !known.has(d.id) && (d.serves === victim.id || victim.leftOpen.includes(d.id)));
+  const lost = c.state.deliveries.find((d) => !known.has(d.id) && !isAcked(c, d) && (d.serves === null || d.serves === victim.id || victim.leftOpen.includes(d.id)));
   if (lost === undefined || outageAccepted(c, victim)) return null;
-  return blocked("not-in-policy", `${lost.use} ${lost.name} was taken out of the policy while it served ${victim.id}`);
+  const serves = lost.serves === null ? "and nobody knows what it serves" : `while it served ${lost.serves}`;
+  return blocked("not-in-policy", `${lost.use} ${lost.name} was taken out of the policy ${serves}: put it back, or keyturn ack ${c.rules.name} --store ${lost.use} when nobody reads it`);
 };
+
+/** A person's word about one store: what it serves is no longer asked. */
+export function isAcked(c: Case, delivery: { readonly use: string; readonly name: string }): boolean {
+  const goal = ackedVersion(c.state);
+  return c.state.acks.some((ack) => ack.kind === "store" && ack.version === goal && (ack.name === delivery.use || ack.name === delivery.name));
+}
 
 /** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */
 export const writtenOver: Check = (c, victim) => {
@@ -93,9 +101,12 @@ export const storesConfirmed: Check = (c, victim) => {
   ask(c, ...lookAtStores(c));
   for (const delivery of c.rules.deliveries) {
     const recorded = deliveryOf(c.state, delivery.id);
+    const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
+    if (visible > c.now.doc && !isOff(c, "propagation")) return wait("distributing", `readers of ${delivery.name} may still get the old value`, visible);
     const stands = (id: string | undefined): boolean => (goal === null ? id !== undefined && id !== victim.id : id === goal.id);
     if (!canLook(delivery)) {
-      if (recorded === null || !stands(recorded.serves ?? undefined) || recorded.confirmedAt === null) return wait("distributing", `${delivery.name} is not confirmed to serve ${goal?.id ?? "a living key"}`, null);
+      const proven = recorded !== null && (recorded.confirmedAt !== null || isAcked(c, recorded));
+      if (!proven || !stands(recorded.serves ?? undefined)) return wait("distributing", `${delivery.name} is not confirmed to serve ${goal?.id ?? "a living key"}`, null);
       continue;
     }
     const look = deliveryLook(c, delivery.id);
@@ -103,6 +114,7 @@ export const storesConfirmed: Check = (c, victim) => {
       if (look.lagging.length > 0) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
       continue;
     }
+    if (c.state.rotation?.repair && goal !== null) return note({ fact: "delivery-lost", delivery: delivery.id });
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
     const since = recorded?.confirmedAt == null ? "" : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${goal?.id ?? "a living key"}${since}`);

@@ -16,7 +16,7 @@ export type Fact =
   | { readonly fact: "released"; readonly runner: string }
   | { readonly fact: "said"; readonly word: Word; readonly by: string; readonly id: string }
   | { readonly fact: "begun"; readonly id: string; readonly reason: RotationReason; readonly actor: string }
-  | { readonly fact: "intended"; readonly intent: Intent; readonly mint: Omit<Mint, "absences"> | null }
+  | { readonly fact: "intended"; readonly intent: Intent; readonly mint: Omit<Mint, "absences" | "again"> | null }
   | { readonly fact: "closed"; readonly intent: Intent; readonly closing: Closing }
   | { readonly fact: "key-found"; readonly version: VersionId; readonly keyId: KeyId; readonly createdAt: Instant; readonly inferred: boolean }
   | { readonly fact: "key-absent"; readonly version: VersionId }
@@ -24,6 +24,8 @@ export type Fact =
   | { readonly fact: "key-state"; readonly version: VersionId; readonly state: "enabled" | "disabled" | "gone" }
   | { readonly fact: "staged-seen"; readonly version: VersionId; readonly present: boolean }
   | { readonly fact: "delivery-seen"; readonly delivery: DeliveryId; readonly serves: VersionId; readonly ref: Ref | null; readonly confirmed: boolean }
+  /** It drifted, and a person wants ours pushed again. */
+  | { readonly fact: "delivery-lost"; readonly delivery: DeliveryId }
   | { readonly fact: "verified"; readonly version: VersionId; readonly result: "accepted" | "rejected" | "unknown" }
   | { readonly fact: "hook-done"; readonly hook: string }
   | { readonly fact: "overlap-started"; readonly from: Instant }
@@ -42,6 +44,7 @@ export type Fact =
   | { readonly fact: "look-again"; readonly in: Duration }
   | { readonly fact: "ended" }
   | { readonly fact: "read"; readonly cursors: Outbox["cursors"]; readonly retryAt: Outbox["retryAt"] }
+  | { readonly fact: "stood"; readonly reason: string; readonly message: string; readonly until: Instant | null }
   | { readonly fact: "noticed"; readonly event: string; readonly data: Readonly<Record<string, string | number | boolean | null>> }
   | {
       readonly fact: "bound";

@@ -112,12 +112,15 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
     return typeof serves === "object" ? serves.version : "";
   }));
   const leaked = alive.filter((v) => v.compromised);
+  // A mirror that cannot be read and whose write was left open may serve any of them.
+  const sure = c.rules.deliveries.every((d) => canLook(d) || deliveryOf(c.state, d.id)?.writtenAt != null);
   const unserved = leaked.find((v) => !served.has(v.id) && c.rules.deliveries.every((d) => !v.leftOpen.includes(d.id)));
-  if (unserved !== undefined) return revoke(c, unserved);
+  if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {
     const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
     if (sound !== undefined) return note({ fact: "turned-to", version: sound.id });
-    if (leaked.length === alive.length && served.size > 1) return converge(c);
+    const apart = leaked.length === alive.length ? converge(c) : null;
+    if (apart !== null) return apart;
   }
   const consented = alive.find((v) => outageAccepted(c, v) || (c.rules.acceptOutage && c.rules.issuer.maxKeys === 1));
   return consented === undefined ? null : revoke(c, consented);
@@ -132,7 +135,8 @@ function converge(c: Case): Decision | null {
   const goal = first === undefined ? null : deliveryLook(c, first.id).serves;
   if (goal === null || typeof goal !== "object") return null;
   for (const mirror of mirrors) {
-    const look = canLook(mirror) ? deliveryLook(c, mirror.id) : { serves: { version: deliveryOf(c.state, mirror.id)?.serves ?? "" }, ref: null };
+    const recorded = deliveryOf(c.state, mirror.id);
+    const look = canLook(mirror) ? deliveryLook(c, mirror.id) : { serves: { version: recorded?.writtenAt == null ? "" : (recorded.serves ?? "") }, ref: null };
     if (typeof look.serves === "object" && look.serves.version === goal.version) continue;
     return attempt(c, { do: "put", version: goal.version, delivery: mirror.id, expected: look.ref, fresh: false });
   }

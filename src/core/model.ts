@@ -60,6 +60,8 @@ export interface Mint {
   readonly within: Duration;
   /** Complete listings without it, taken after it may no longer land. */
   readonly absences: number;
+  /** The issue was repeated (idempotent issuers): a refusal of the second says nothing of the first. */
+  readonly again: boolean;
 }
 
 export interface Verification {
@@ -153,7 +155,8 @@ export interface Rotation {
   /** Ids of the hooks that succeeded, for example `afterDistribute:0`. */
   readonly hooks: readonly string[];
   readonly mints: number;
-  readonly failure: Failure | null;
+  /** One entry for each step that keeps failing. */
+  readonly failures: readonly Failure[];
   readonly remindedAt: Instant | null;
   readonly escalatedAt: Instant | null;
   /** Stores may be overwritten where they drifted: `--repair`. */
@@ -288,6 +291,8 @@ export interface SecretState {
   readonly paused: { readonly reason: string; readonly by: string; readonly at: Instant } | null;
   readonly incident: Incident | null;
   readonly stopped: Stopped | null;
+  /** What the newest run that held the lease ended in, for `status`. */
+  readonly standing: { readonly reason: string; readonly message: string; readonly until: Instant | null; readonly at: Instant; readonly seq: number } | null;
   /** A person said `rotate` while a rolled back rotation was still in flight: begin when it has ended. */
   readonly queued: { readonly id: string; readonly by: string; readonly repair: boolean } | null;
   readonly acks: readonly Ack[];
@@ -315,7 +320,7 @@ export function newState(name: string, clock: Instant): SecretState {
   return {
     schema: 1, name, commitId: "", seq: 0, clock, epoch: 0, lease: null, minted: 0, versions: [], rotation: null, last: null,
     intent: null, mayLand: [], deliveries: [], issuerBinding: null, strangers: [], holds: [], paused: null, incident: null,
-    stopped: null, queued: null, acks: [], lookAgainAt: null,
+    stopped: null, standing: null, queued: null, acks: [], lookAgainAt: null,
     outbox: { events: [], seq: 0, hash: "", cursors: {}, dropped: 0, retryAt: {} }, actions: [],
   };
 }

@@ -27,7 +27,7 @@ function resolve(c: Case, version: Version): Decision {
   const candidates = c.rules.issuer.labels ? keys.filter((key) => key.label === version.id) : inferred(c, version, keys);
   const [only] = candidates;
   if (only !== undefined && candidates.length === 1) {
-    if (c.rules.issuer.issueIdempotent && wantedNow) return attempt(c, { do: "issue", version: version.id, mint: version.mint });
+    if (c.rules.issuer.issueIdempotent && wantedNow) return guardPause(c, version) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
     if (!c.rules.issuer.labels && c.rules.orphans === "block") return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
     return note({ fact: "key-found", version: version.id, keyId: only.keyId, createdAt: only.createdAt, inferred: !c.rules.issuer.labels });
   }

@@ -64,19 +64,19 @@ function soak(c: Case, victim: Version): Decision | null {
   if (victim.compromised) return null;
   const until = (victim.disabledAt ?? c.now.doc) + c.rules.soak.for;
   if (until <= c.now.doc) return null;
-  const resting = (facts: readonly Fact[] = []): Decision => wait("soaking", `the old key is disabled and is deleted in ${formatDuration(until - c.now.doc)}`, nextGlance(c, victim, until), facts);
-  if (!watches(c) || nextGlance(c, victim, until) > c.now.doc) return resting();
+  const resting = (next: number, facts: readonly Fact[] = []): Decision => wait("soaking", `the old key is disabled and is deleted in ${formatDuration(until - c.now.doc)}`, next, facts);
+  const glance = nextGlance(c, victim, until);
+  if (!watches(c) || glance > c.now.doc) return resting(glance);
   ask(c, { look: "usage" });
   const memories = rememberAll(victim, c.rules, c.seen);
   const looked = { fact: "usage-looked", memories: { [victim.id]: memories } } as const;
-  const refused = Object.values(memories).flatMap((m) => Object.entries(m.who)).filter(([, m]) => m.deniedAt !== null && !m.own && m.deniedAt > m.last);
-  const known = new Set(Object.values(victim.usage).flatMap((m) => Object.entries(m.who)).filter(([, m]) => m.deniedAt !== null).map(([who]) => who));
-  const news = refused.filter(([who]) => !known.has(who)).map(([who]) => who);
-  const told = news.length === 0 ? [] : [{ fact: "noticed", event: "failed-use", data: { version: victim.id, who: news.join(", ") } } as const];
+  // Only what is newer than the look before: each refused use speaks up once.
+  const refused = Object.entries(memories).flatMap(([id, memory]) => Object.entries(memory.who).filter(([who, m]) => !m.own && (m.deniedAt ?? -Infinity) > (victim.usage[id]?.who[who]?.deniedAt ?? -Infinity)));
+  const told = refused.length === 0 ? [] : [{ fact: "noticed", event: "failed-use", data: { version: victim.id, who: refused.map(([who]) => who).join(", ") } } as const];
   const ours = refused.some(([, m]) => m.count > 0);
   const held = guardPause(c, victim);
   if (ours && c.rules.soak.onFailedUse === "reenable" && held === null) return reenable(c, victim, looked);
-  return resting([looked, ...told]);
+  return resting(nextGlance(c, { ...victim, usageLookedAt: c.now.doc }, until), [looked, ...told]);
 }
 
 /** Only for a caller that used this key before it was disabled; a leaked key never gets here. */

@@ -19,6 +19,11 @@ export function wantedId(state: SecretState): VersionId | null {
   return rotation.rollback === null ? rotation.to : rotation.from;
 }
 
+/** What an `ack` is about: the wanted version; while an incident has none yet, what the authority serves. */
+export function ackedVersion(state: SecretState): VersionId | null {
+  return wantedId(state) ?? state.deliveries[0]?.serves ?? null;
+}
+
 /** Whether a delete of the version was committed: from then on there is no way back to it. */
 function deleteIntended(state: SecretState, id: VersionId): boolean {
   return [...state.mayLand, ...(state.intent ? [state.intent] : [])].some((e) => e.effect === "delete" && e.version === id);
@@ -51,7 +56,7 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
       return alive.length === 0 ? { reason: "unmanaged", message: "no key of this secret is recorded" } : null;
     }
     case "ack":
-      return wantedId(state) === null ? { reason: "unmanaged", message: "there is no current version to acknowledge" } : null;
+      return ackedVersion(state) === null ? { reason: "unmanaged", message: "there is no current version to acknowledge" } : null;
     case "release":
       return living(state).some((v) => v.keyId === word.keyId && v.origin !== "inferred")
         ? { reason: "slots-full-ours", message: `${word.keyId} is a key that this secret made` }
@@ -86,7 +91,7 @@ export function applyWord(state: SecretState, word: Word, by: string, id: string
     case "unhold":
       return tell({ ...state, holds: [] });
     case "ack": {
-      const version = wantedId(state) as VersionId;
+      const version = ackedVersion(state) as VersionId;
       const others = state.acks.filter((a) => !(a.kind === word.kind && a.name === word.name && a.version === version));
       return tell({ ...state, acks: [...others, { kind: word.kind, name: word.name, version, by, at: now.doc }] }, { kind: word.kind, name: word.name, version });
     }
@@ -121,7 +126,7 @@ function preempt(state: SecretState): SecretState {
 function rotate(state: SecretState, repair: boolean, by: string, id: string, now: Now): SecretState {
   const { rotation } = state;
   if (rotation === null) return begin(state, { id, reason: "manual", actor: by, repair }, now);
-  const again = emit(withRotation({ ...state, stopped: null }, { failure: null, mints: 0, repair: rotation.repair || repair }), now, by, "rotate", {});
+  const again = emit(withRotation({ ...state, stopped: null }, { failures: [], mints: 0, repair: rotation.repair || repair }), now, by, "rotate", {});
   return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
 }
 
@@ -143,7 +148,7 @@ function emergency(state: SecretState, word: Extract<Word, { word: "emergency" }
   }
   const wanted = wantedId(next);
   const replace = wanted === null || leaked.has(wanted);
-  if (!replace && next.rotation !== null) return withRotation(next, { failure: null });
+  if (!replace && next.rotation !== null) return withRotation(next, { failures: [] });
   next = begin(next, { id, reason: "emergency", actor: by, repair: false }, now);
   return replace ? next : withRotation(next, { to: wanted, overlapFrom: now.doc });
 }

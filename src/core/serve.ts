@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, note, wait, wanted } from "./case.ts";
-import { bindingsOf, isAsLeft, wordFor } from "./checks.ts";
+import { bindingsOf, isAcked, isAsLeft, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -9,7 +9,7 @@ import type { DeliveryRules } from "./rules.ts";
 export function serve(c: Case): Decision | null {
   const goal = wanted(c);
   if (goal === null || c.state.rotation === null) return null;
-  return revive(c, goal) ?? stage(c, goal) ?? prove(c, goal) ?? bindings(c, goal) ?? deliver(c, goal) ?? afterDistribute(c, goal);
+  return revive(c, goal) ?? stage(c, goal) ?? prove(c, goal) ?? bindings(c, goal) ?? keepOld(c, goal) ?? deliver(c, goal) ?? afterDistribute(c, goal);
 }
 
 /** Rollback: the key it leads back to must be enabled first. */
@@ -65,6 +65,18 @@ function isServed(recorded: DeliveryState | null, goal: Version): boolean {
   return recorded !== null && recorded.serves === goal.id && recorded.confirmedAt !== null;
 }
 
+/** What is replaced must stay readable: an adopted value is kept in the authority, for a rollback puts it back. */
+function keepOld(c: Case, goal: Version): Decision | null {
+  const old = versionOf(c.state, c.state.rotation?.from ?? null);
+  const needed = old !== null && old.id !== goal.id && !old.staged && !old.compromised && (old.status === "current" || old.status === "retiring");
+  if (!needed || c.state.rotation?.overlapFrom !== null) return null;
+  const served = c.rules.deliveries.filter(canLook).some((d) => {
+    const { serves } = deliveryLook(c, d.id);
+    return typeof serves === "object" && serves.version === old.id;
+  });
+  return served ? attempt(c, { do: "stage", version: old.id, delivery: authority(c).id }) : null;
+}
+
 function deliver(c: Case, goal: Version): Decision | null {
   const missing = c.rules.deliveries.filter((d) => !isServed(deliveryOf(c.state, d.id), goal));
   // The authority alone first: the mirrors follow what it serves.
@@ -96,9 +108,6 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`);
   }
   const staged = delivery.id === authority(c).id;
-  const outgoing = versionOf(c.state, version);
-  // What is replaced must stay readable: it is what a rollback puts back.
-  if (staged && outgoing !== null && !outgoing.staged && outgoing.status === "current") return attempt(c, { do: "stage", version: outgoing.id, delivery: delivery.id });
   return attempt(c, { do: staged ? "promote" : "put", version: goal.id, delivery: delivery.id, expected: look.ref, fresh: false });
 }
 
@@ -108,7 +117,7 @@ function overwrite(c: Case, delivery: DeliveryRules, goal: Version): Decision | 
   const received = recorded?.serves === goal.id && recorded.writtenAt !== null;
   if (!received) return killMayLand(c, goal.id) ?? attempt(c, { do: "put", version: goal.id, delivery: delivery.id, expected: recorded?.ref ?? null, fresh: false });
   if (delivery.traits.proof === "receipt") return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
-  const acked = c.state.acks.some((ack) => ack.kind === "store" && ack.version === goal.id && (ack.name === delivery.use || ack.name === delivery.name));
+  const acked = isAcked(c, delivery);
   const told = c.rules.hooks.afterDistribute > 0 ? hook(c, "afterDistribute") : undefined;
   if (acked || told === null) return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
   if (told !== undefined) return told;

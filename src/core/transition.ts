@@ -1,9 +1,9 @@
 import type { Closing, Fact } from "./facts.ts";
 import { acted, emit, stillOpen, withDelivery, withRotation, withVersion } from "./edit.ts";
-import type { DeliveryState, Intent, Rotation, SecretState, Version, VersionId } from "./model.ts";
+import type { DeliveryState, Failure, Intent, Rotation, SecretState, Version, VersionId } from "./model.ts";
 import { living, versionOf } from "./model.ts";
 import type { Now } from "./rules.ts";
-import { applyWord } from "./said.ts";
+import { applyWord, wantedId } from "./said.ts";
 import { mayMove, move } from "./status.ts";
 
 const TERMINAL_VERSIONS_KEPT = 10;
@@ -60,6 +60,8 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
       return withVersion(state, fact.version, (v) => ({ ...v, staged: fact.present }));
     case "delivery-seen":
       return serve(state, fact.delivery, fact.serves, fact.ref, now, { confirmed: fact.confirmed, written: false }, options);
+    case "delivery-lost":
+      return tell(withRotation(withDelivery(state, fact.delivery, (d) => ({ ...d, serves: null, writtenAt: null, confirmedAt: null })), { overlapFrom: null }), "drift", { delivery: fact.delivery });
     case "verified":
       return withVersion(state, fact.version, (v) => verified(v, fact.result, now));
     case "hook-done":
@@ -73,10 +75,10 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "escalated":
       return tell(withRotation(state, { escalatedAt: now.doc, remindedAt: now.doc }), "overlap-maximum", { who: fact.who.join(", ") });
     case "failed": {
-      const old = state.rotation?.failure;
-      const count = old?.step === fact.failure.step ? old.count + 1 : 1;
+      const others = state.rotation?.failures.filter((f) => f.step !== fact.failure.step) ?? [];
+      const count = (failureOf(state, fact.failure.step)?.count ?? 0) + 1;
       const failure = { ...fact.failure, count, at: now.doc, retryAt: now.doc + fact.retryIn };
-      return tell(withRotation(state, { failure }), "failed", { step: failure.step, reason: failure.reason, message: failure.message, count });
+      return tell(withRotation(state, { failures: [...others, failure] }), "failed", { step: failure.step, reason: failure.reason, message: failure.message, count });
     }
     case "debt":
       return tell(withVersion(state, fact.version, (v) => {
@@ -107,6 +109,8 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
       return end(state, now);
     case "read":
       return { ...state, outbox: { ...state.outbox, cursors: { ...state.outbox.cursors, ...fact.cursors }, retryAt: fact.retryAt } };
+    case "stood":
+      return { ...state, standing: { reason: fact.reason, message: fact.message, until: fact.until, at: now.doc, seq: state.seq } };
     case "noticed":
       return tell(state, fact.event, fact.data);
     case "bound":
@@ -127,20 +131,23 @@ export function newVersion(id: VersionId, now: Now): Version {
 export function begin(state: SecretState, start: Pick<Rotation, "id" | "reason" | "actor" | "repair">, now: Now): SecretState {
   const from = state.versions.find((v) => v.status === "current")?.id ?? null;
   const rotation: Rotation = {
-    ...start, startedAt: now.doc, to: null, from, rollback: null, overlapFrom: null, hooks: [], mints: 0, failure: null,
+    ...start, startedAt: now.doc, to: null, from, rollback: null, overlapFrom: null, hooks: [], mints: 0, failures: [],
     remindedAt: null, escalatedAt: null,
   };
   return emit({ ...state, rotation, stopped: null, queued: null }, now, start.actor, "started", { rotation: start.id, reason: start.reason });
 }
 
-function intend(state: SecretState, intent: Intent, mint: Omit<Version["mint"] & {}, "absences"> | null, now: Now): SecretState {
+function intend(state: SecretState, intent: Intent, mint: Omit<Version["mint"] & {}, "absences" | "again"> | null, now: Now): SecretState {
   let next: SecretState = { ...state, intent };
   if (intent.effect === "issue") {
-    const known = versionOf(state, intent.version) ?? newVersion(intent.version, now);
-    const version: Version = { ...known, mint: mint === null ? null : { ...mint, absences: 0 } };
+    const known = versionOf(state, intent.version);
+    const version: Version = { ...(known ?? newVersion(intent.version, now)), mint: mint === null ? null : { ...mint, absences: 0, again: known !== null } };
     next = { ...next, versions: [...state.versions.filter((v) => v.id !== version.id), version], minted: state.minted + 1 };
     next = withRotation(next, { to: version.id, mints: (state.rotation?.mints ?? 0) + 1 });
   }
+  // Revoked before its successor is there: an accepted outage.
+  const kills = intent.effect === "disable" || intent.effect === "delete";
+  if (kills) next = withVersion(next, intent.version, (v) => (v.status === "current" ? move(v, "retiring") : v));
   if (intent.effect === "promote" || intent.effect === "put") next = withVersion(next, intent.version, (v) => ({ ...v, exposed: true }));
   const keyId = versionOf(next, intent.version)?.keyId ?? null;
   return emit(next, now, state.lease?.actor ?? "keyturn", "intent", { effect: intent.effect, version: intent.version, delivery: intent.delivery, keyId });
@@ -189,7 +196,12 @@ function close(state: SecretState, intent: Intent, closing: Closing, now: Now, o
 
 /** A step that works again ends its own series of failures, nobody else's. */
 function cleared(state: SecretState, effect: string, delivery: string | null): SecretState {
-  return state.rotation?.failure?.step === stepOf(effect, delivery) ? withRotation(state, { failure: null }) : state;
+  const step = stepOf(effect, delivery);
+  return failureOf(state, step) === null ? state : withRotation(state, { failures: state.rotation?.failures.filter((f) => f.step !== step) ?? [] });
+}
+
+export function failureOf(state: SecretState, step: string): Failure | null {
+  return state.rotation?.failures.find((f) => f.step === step) ?? null;
 }
 
 export function stepOf(effect: string, delivery: string | null): string {
@@ -205,6 +217,7 @@ function seenState(v: Version, seen: "enabled" | "disabled" | "gone", now: Now, 
   if (seen === "gone") return { ...v, deletedAt: v.deletedAt ?? now.doc };
   if (seen === "disabled") {
     const disabled = { ...v, disabledAt: v.disabledAt ?? now.doc, deletedAt: null };
+    if (v.status === "current" && v.compromised) return move(move(disabled, "retiring"), "disabled");
     return v.status === "retiring" ? move(disabled, "disabled") : disabled;
   }
   const enabled = { ...v, disabledAt: null, deletedAt: null };
@@ -214,7 +227,7 @@ function seenState(v: Version, seen: "enabled" | "disabled" | "gone", now: Now, 
 function abandonUnissued(state: SecretState, intent: Intent, now: Now): SecretState {
   if (intent.effect !== "issue") return state;
   const version = versionOf(state, intent.version);
-  if (version?.status !== "minting" || version.keyId !== null) return state;
+  if (version?.status !== "minting" || version.keyId !== null || version.mint?.again) return state;
   return emit(abandon(state, intent.version), now, "keyturn", "abandoned", { version: intent.version, why: "not issued" });
 }
 
@@ -254,6 +267,9 @@ function serve(
     // A write that succeeded after an older one can no longer land has overtaken it.
     next = { ...next, versions: next.versions.map((v) => (v.id !== id && !open.has(v.id) ? { ...v, leftOpen: v.leftOpen.filter((d) => d !== deliveryId) } : v)) };
   }
+  // A store that serves it only now: both keys have to overlap from here on.
+  const before = state.deliveries.find((d) => d.id === deliveryId);
+  if (before?.serves !== id && next.rotation?.overlapFrom != null && wantedId(next) === id) next = withRotation(next, { overlapFrom: null });
   if (!isAuthority) return next;
   const versions = next.versions.map((v) => {
     if (v.id === id) return mayMove(v, "current", options.guardLeaked) ? move({ ...v, exposed: true }, "current", options.guardLeaked) : v.status === "pending" ? move({ ...v, exposed: true }, "retiring") : v;
@@ -275,7 +291,7 @@ function verified(v: Version, result: "accepted" | "rejected" | "unknown", now: 
 export function turnBack(state: SecretState, by: string, now: Now): SecretState {
   const { rotation } = state;
   if (rotation === null || rotation.rollback !== null) return state;
-  let next = withRotation(state, { rollback: { at: now.doc, by }, overlapFrom: null, failure: null, remindedAt: null, escalatedAt: null });
+  let next = withRotation(state, { rollback: { at: now.doc, by }, overlapFrom: null, failures: [], remindedAt: null, escalatedAt: null });
   const to = versionOf(next, rotation.to);
   if (to?.status === "pending") next = to.exposed ? withVersion(next, to.id, (v) => move(v, "retiring")) : withVersion(next, to.id, (v) => move(v, "abandoned"));
   if (rotation.from !== null && to?.exposed) next = withVersion(next, rotation.from, (v) => ({ ...v, verification: null, expedite: false }));
@@ -298,8 +314,10 @@ function bind(state: SecretState, fact: Extract<Fact, { fact: "bound" }>): Secre
     known.delete(d.id);
     return old ? { ...old, use: d.use, name: d.name, binding: old.binding ?? d.binding } : { ...d, serves: null, ref: null, writtenAt: null, confirmedAt: null, lastError: null };
   });
-  // Lines taken out of the policy stay known while they may serve one of our keys.
-  const removed = [...known.values()].filter((d) => d.serves !== null);
+  // Lines taken out of the policy stay known while they may serve a living key of ours.
+  const inFlight = state.rotation !== null && state.rotation.to !== null;
+  const alive = new Set(living(state).map((v) => v.id));
+  const removed = [...known.values()].filter((d) => (d.serves === null ? inFlight : alive.has(d.serves)));
   return { ...state, issuerBinding: state.issuerBinding ?? fact.issuer, deliveries: [...named, ...removed] };
 }
 

@@ -3,13 +3,13 @@ import type { ObservedKey } from "../core/observed.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import type { Ctx } from "../ports/context.ts";
+import type { Served } from "../ports/store.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
 import { isTaken } from "./lease.ts";
 import { reasonFor } from "./observe.ts";
 import { audit } from "./outbox.ts";
 import type { RunResult } from "./run.ts";
-import { Values } from "./values.ts";
 
 type Answer = { readonly reason: ReasonCode; readonly message: string };
 
@@ -26,6 +26,15 @@ export async function adopt(deps: EngineDeps, ports: SecretPorts, options: { rea
     name: ports.rules.name, outcome: outcomeOf(answer.reason), ...answer, until: null, hints: hint === null || answer.reason === "unmanaged" ? [] : [hint],
     state: document.exists ? document.state : null, actions: answer.reason === "not-due" ? document.state.actions.slice(-1) : [], offset: now.wall - now.doc,
   };
+}
+
+/** What the authority serves; where it is still empty, what the first store serves that can be read. */
+async function firstServed({ rules, stores }: SecretPorts, ctx: Ctx): Promise<Served | null> {
+  for (const { id, traits } of rules.deliveries) {
+    const served = traits.proof === "value" ? await stores.get(id)?.current(ctx) : null;
+    if (served != null) return served;
+  }
+  return null;
 }
 
 /** A key made a moment ago may be missing from listings for the issuer's `listSettle`. */
@@ -45,12 +54,11 @@ async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document
   const issuerIs = await issuer.describe(ctx);
   const blocking = issuerIs.findings.find((f) => f.blocks);
   if (blocking !== undefined) return { reason: blocking.reason, message: blocking.message };
-  const { authority } = new Values(ports);
-  const served = await authority.current(ctx);
-  if (served === null) return { reason: "unmanaged", message: `${rules.deliveries[0]?.name} serves nothing yet, so there is nothing to adopt; keyturn rotate ${rules.name} issues the first key` };
+  const served = await firstServed(ports, ctx);
+  if (served === null) return { reason: "unmanaged", message: `no store serves anything yet, so there is nothing to adopt; keyturn rotate ${rules.name} issues the first key` };
   const named = issuer.identify === undefined ? options.keyId : await issuer.identify(served.value, ctx);
-  if (named === null) return { reason: "identity-mismatch", message: `the value that ${rules.deliveries[0]?.name} serves is no key of this owner` };
-  if (options.keyId !== null && options.keyId !== named) return { reason: "identity-mismatch", message: `${rules.deliveries[0]?.name} serves the key ${named}, not ${options.keyId}` };
+  if (named === null) return { reason: "identity-mismatch", message: `the value that consumers are served is no key of this owner` };
+  if (options.keyId !== null && options.keyId !== named) return { reason: "identity-mismatch", message: `consumers are served the key ${named}, not ${options.keyId}` };
   const key = await listed(deps, ports, named, ctx);
   if (key === undefined || key.state !== "enabled") return { reason: "verify-rejected", message: `the issuer lists ${named} as ${key?.state ?? "gone"}` };
   const current = document.state.versions.find((v) => v.keyId === named && v.status === "current");
@@ -64,6 +72,7 @@ async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document
     bindings.push({ id: d.id, use: d.use, name: d.name, binding: (await store.describe(ctx)).binding });
     const there = d.traits.proof === "value" ? await store.current(ctx) : null;
     const expected = d.fields === undefined ? served.value : served.value.pick(d.fields);
+    if (d.traits.proof === "digest" && (await store.check?.(served.value, null, ctx)) === "same") serving.push({ delivery: d.id, ref: null });
     if (there !== null && expected?.equals(there.value)) serving.push({ delivery: d.id, ref: there.ref });
     else if (there !== null) different.push(`${d.use} ${d.name}`);
   }

@@ -115,25 +115,15 @@ export class Observer {
   /** Judged by our fields' values, never by the store's version ids. */
   async #whose(served: Served, id: string, state: SecretState, ctx: Ctx): Promise<Serves> {
     const rules = this.ports.rules.deliveries.find((d) => d.id === id);
-    const isAuthority = this.ports.rules.deliveries[0]?.id === id;
     for (const version of this.#candidates(id, state)) {
-      if (isAuthority && !version.staged && version.exposed && !this.values.held.has(version.id)) {
+      if (!version.staged && version.exposed && !this.values.held.has(version.id)) {
         if (await this.values.isServedAs(version, served, deliveryOf(state, id)?.ref ?? null, ctx)) return { version: version.id };
         continue;
       }
-      const value = version.staged || this.values.held.has(version.id) ? await this.values.of(version.id, ctx) : await this.#adoptedValue(version, state, ctx);
+      const value = await this.values.of(version.id, ctx);
       if (value !== null && same(value, served.value, rules?.fields)) return { version: version.id };
     }
     return "foreign";
-  }
-
-  async #adoptedValue(version: Version, state: SecretState, ctx: Ctx): Promise<SecretValue | null> {
-    try {
-      return await this.values.need(version, state, ctx);
-    } catch (error) {
-      if (error instanceof ProviderError && error.kind === "conflict") return null;
-      throw error;
-    }
   }
 
   /** Likeliest first: each may cost a call. */

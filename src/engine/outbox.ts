@@ -39,7 +39,7 @@ export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretS
     try {
       for (const event of outbox.events.filter((e) => e.seq > have)) {
         const topic = TOPICS[event.type] ?? event.type;
-        if (events.includes(topic)) await notifier.send(notification(state.name, event, topic), ctx);
+        if (events.includes("*") || events.includes(topic)) await notifier.send(notification(state.name, event, topic), ctx);
         reached = event.seq;
       }
       reached = outbox.seq;

@@ -3,10 +3,11 @@ import { stepName } from "../core/case.ts";
 import type { Duration } from "../core/duration.ts";
 import { isTransient, ProviderError } from "../core/errors.ts";
 import type { Closing, Fact } from "../core/facts.ts";
-import type { EffectKind, Intent, SecretState, Version } from "../core/model.ts";
+import type { EffectKind, Failure, Intent, SecretState, Version } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import { settleOf } from "../core/rules.ts";
+import { failureOf } from "../core/transition.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Store } from "../ports/store.ts";
 import { isStaged } from "../ports/store.ts";
@@ -65,7 +66,7 @@ async function effect(action: Effect, state: SecretState, ports: SecretPorts, va
     case "put": {
       const value = await values.need(version as Version, state, ctx);
       const ref = await onStore(action.delivery, ports, (store) => store.put(action.version, value, action.expected, ctx, action.fresh));
-      return { ref };
+      return { ref, confirmed: ports.stores.get(action.delivery)?.traits.proof === "receipt" };
     }
     default:
       await ports.issuer[action.do](keyId, ctx);
@@ -83,7 +84,7 @@ function onStore<T>(delivery: string, ports: SecretPorts, call: (store: Store) =
 function consequences(action: Effect, error: ProviderError, state: SecretState, ports: SecretPorts): readonly Fact[] {
   const kind: EffectKind = action.do;
   const message = error.message;
-  const retryIn = retryDelay(state.rotation?.failure ?? null, stepName(action), ports.rules.retry.backoff, error.detail.retryAfter);
+  const retryIn = retryDelay(failureOf(state, stepName(action)), ports.rules.retry.backoff, error.detail.retryAfter);
   if (kind === "disable" || kind === "delete" || kind === "discard") {
     return [{ fact: "debt", version: action.version, error: message, retryIn: Math.max(retryIn, ports.rules.retry.backoff) }];
   }
@@ -102,7 +103,6 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
 }
 
 /** Doubles from a second up to the policy's back-off; a provider's own wish counts when it is longer. */
-export function retryDelay(failure: { readonly step: string; readonly count: number } | null, step: string, backoff: Duration, asked: Duration = 0): Duration {
-  const count = failure?.step === step ? failure.count : 0;
-  return Math.max(Math.min(backoff, 1000 * 2 ** count), asked);
+export function retryDelay(failure: Failure | null, backoff: Duration, asked: Duration = 0): Duration {
+  return Math.max(Math.min(backoff, 1000 * 2 ** (failure?.count ?? 0)), asked);
 }

@@ -9,6 +9,7 @@ import { isFull } from "../core/outbox.ts";
 import type { Phase } from "../core/phase.ts";
 import { phaseOf } from "../core/phase.ts";
 import type { Outcome, ReasonCode } from "../core/reasons.ts";
+import { failureOf } from "../core/transition.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import { ProviderError } from "../core/errors.ts";
 import type { Ctx } from "../ports/context.ts";
@@ -195,7 +196,7 @@ class Run {
       if (this.options.signal.aborted) return;
       const step = stepName(action);
       const message = thrown instanceof Error ? thrown.message : "a hook failed";
-      const retryIn = retryDelay(rotation?.failure ?? null, step, this.ports.rules.retry.backoff);
+      const retryIn = retryDelay(failureOf(this.document.state, step), this.ports.rules.retry.backoff);
       await this.#fact([{ fact: "failed", failure: { step, reason: "hook-failed", message }, retryIn }]);
     }
   }
@@ -252,7 +253,7 @@ class Run {
       rules: this.ports.rules, held: this.#values.held,
     });
     if (nap === null) return false;
-    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now()))) await this.#release(nap > deps.lease);
+    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now()))) await this.#release(nap > deps.lease, decision);
     const before = deps.clock.monotonic();
     await deps.clock.sleep(nap, this.options.signal);
     this.#waited += deps.clock.monotonic() - before;
@@ -268,17 +269,18 @@ class Run {
   }
 
   /** Hands over what the outbox holds, and with `letGo` the lease as well. */
-  async #release(letGo: boolean): Promise<void> {
+  async #release(letGo: boolean, standing: Standing | null): Promise<void> {
     await this.#flush();
     if (!letGo) return;
     this.#lease.stop();
-    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([{ fact: "released", runner: this.deps.runner.id }]);
+    const stood: readonly Fact[] = standing === null ? [] : [{ fact: "stood", reason: standing.reason, message: standing.message, until: standing.decision === "wait" ? standing.until : null }];
+    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([...stood, { fact: "released", runner: this.deps.runner.id }]);
   }
 
   async #leave(decision: Standing): Promise<RunResult> {
     const quietly = this.options.signal.aborted;
-    if (this.#lease.held) await this.#release(true);
-    else if (!quietly && this.document.exists && isPending(this.document.state, this.ports, this.document.now()) && (await this.#lease.acquire()) === "held") await this.#release(true);
+    if (this.#lease.held) await this.#release(true, decision);
+    else if (!quietly && this.document.exists && isPending(this.document.state, this.ports, this.document.now()) && (await this.#lease.acquire()) === "held") await this.#release(true, decision);
     return this.#result(decision);
   }
 

@@ -39,12 +39,13 @@ export class Values {
   async need(version: Version, state: SecretState, ctx: Ctx): Promise<SecretValue> {
     const value = await this.of(version.id, ctx);
     if (value !== null) return value;
-    const authority = state.deliveries[0];
-    if (authority?.serves === version.id) {
-      const served = await this.authority.current(ctx);
-      if (served !== null && (await this.isServedAs(version, served, authority.ref, ctx))) return served.value;
+    for (const { id, serves, ref } of state.deliveries) {
+      const store = this.ports.stores.get(id);
+      if (serves !== version.id || store === undefined || store.traits.proof !== "value") continue;
+      const served = await store.current(ctx);
+      if (served !== null && (await this.isServedAs(version, served, ref, ctx))) return served.value;
     }
-    throw new ProviderError("conflict", "no", `the value of ${version.id} is neither in memory nor in the authority`);
+    throw new ProviderError("conflict", "no", `the value of ${version.id} is neither in memory nor in a store`);
   }
 
   /** An adopted version is not held under its id yet: its key id, else the store's unchanged revision, tells. */

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Issuer } from "./issuer.ts";
 import type { Notifier } from "./notifier.ts";
 import type { StateBackend } from "./state.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { registry, type Registry } from "../../src/adapters/registry.ts";
 import { loadPolicy } from "../../src/config/load.ts";
 import { resolveState } from "../../src/config/state.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { parseDuration, type Duration } from "../../core/duration.ts";
 import { ProviderError, type ProviderErrorKind } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";

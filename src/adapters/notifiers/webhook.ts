@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { parseDuration } from "../../core/duration.ts";
 import { ProviderError } from "../../core/errors.ts";
 import { credential, type NotifierAdapter } from "../../ports/adapter.ts";

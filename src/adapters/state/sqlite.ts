@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, rmSync } from "node:fs";
 import { chmod, writeFile } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import type Libsql from "libsql";
-import { z } from "zod";
+import * as z from "zod";
 import type { SecretState } from "../../core/model.ts";
 import { path, type AdapterDeps, type StateAdapter } from "../../ports/adapter.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";

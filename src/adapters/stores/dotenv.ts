@@ -1,7 +1,7 @@
 import { statSync, type BigIntStats } from "node:fs";
 import { open } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { ProviderError } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import { path, type AdapterDeps, type StoreAdapter } from "../../ports/adapter.ts";

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { ProviderError } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import { path, type AdapterDeps, type DeliveryTarget, type StoreAdapter } from "../../ports/adapter.ts";
