@@ -71,7 +71,9 @@ export function isAcked(c: Case, delivery: { readonly use: string; readonly name
 
 /** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */
 export const writtenOver: Check = (c, victim) => {
-  if (isOff(c, "rewrite-before-revoke")) return null;
+  if (isOff(c, "rewrite-before-revoke") || victim.leftOpen.length === 0) return null;
+  const places = bindingsOf(c);
+  if (places !== null) return places;
   const goal = wanted(c);
   for (const delivery of c.rules.deliveries) {
     if (goal === null || !victim.leftOpen.includes(delivery.id)) continue;
@@ -110,6 +112,7 @@ export const storesConfirmed: Check = (c, victim) => {
       continue;
     }
     const look = deliveryLook(c, delivery.id);
+    if (goal === null && look.serves === "nothing" && isAsLeft(c, delivery.id, look.serves)) continue;
     if (typeof look.serves === "object" && stands(look.serves.version)) {
       if (look.lagging.length > 0) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
       continue;
@@ -181,13 +184,13 @@ export function bindingsOf(c: Case): Decision | null {
 export const PROMISE_4: readonly { readonly name: string; readonly check: Check }[] = [
   { name: "no hold", check: guardHolds },
   { name: "not paused", check: guardPause },
+  { name: "no effect may still land", check: nothingMayLand },
+  { name: "open writes written over", check: writtenOver },
   { name: "the last store serves the new version", check: overlapBegun },
   { name: "minimum overlap over", check: minimumOver },
-  { name: "no effect may still land", check: nothingMayLand },
   { name: "no delivery forgotten", check: nothingForgotten },
   { name: "the old key silent per consumer, required consumers adopted", check: oldKeyQuiet },
   { name: "bindings hold", check: bindingsHold },
-  { name: "open writes written over", check: writtenOver },
   { name: "unwanted value discarded", check: discarded },
   { name: "every delivery confirmed by its proof, replicas in sync, no drift", check: storesConfirmed },
   { name: "the new key verified", check: newKeyAlive },

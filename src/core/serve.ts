@@ -14,7 +14,7 @@ export function serve(c: Case): Decision | null {
 
 /** Rollback: the key it leads back to must be enabled first. */
 function revive(c: Case, goal: Version): Decision | null {
-  const comesBack = goal.status === "disabled" || (goal.status === "retiring" && goal.verification === null && c.state.lookAgainAt === null);
+  const comesBack = goal.status === "disabled" || (goal.status === "retiring" && goal.verification === null && (c.state.lookAgainAt ?? 0) <= c.now.doc);
   if (!comesBack) return null;
   if (goal.compromised) return blocked("compromised", `${goal.id} has leaked and never comes back`);
   const late = killMayLand(c, goal.id);

@@ -100,7 +100,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
       return tell({ ...freed, strangers: keyId === null ? freed.strangers : [...freed.strangers, keyId] }, "released", { keyId });
     }
     case "turned-to":
-      return tell(withRotation(state, { to: fact.version, overlapFrom: null }), "turned-to", { version: fact.version });
+      return tell(withVersion(withRotation(state, { to: fact.version, overlapFrom: null }), fact.version, (v) => ({ ...v, verification: null })), "turned-to", { version: fact.version });
     case "looked-again":
       return { ...state, lookAgainAt: null };
     case "look-again":
@@ -265,7 +265,10 @@ function serve(
   if (proof.written) {
     const open = new Set(next.mayLand.filter((e) => e.delivery === deliveryId).map((e) => e.version));
     // A write that succeeded after an older one can no longer land has overtaken it.
-    next = { ...next, versions: next.versions.map((v) => (v.id !== id && !open.has(v.id) ? { ...v, leftOpen: v.leftOpen.filter((d) => d !== deliveryId) } : v)) };
+    const overtaken = (v: Version): boolean => v.id !== id && !open.has(v.id) && v.leftOpen.includes(deliveryId);
+    // Until now readers may have got any of those: both keys overlap from here on.
+    if (next.versions.some(overtaken)) next = withRotation(next, { overlapFrom: null });
+    next = { ...next, versions: next.versions.map((v) => (overtaken(v) ? { ...v, leftOpen: v.leftOpen.filter((d) => d !== deliveryId) } : v)) };
   }
   // A store that serves it only now: both keys have to overlap from here on.
   const before = state.deliveries.find((d) => d.id === deliveryId);

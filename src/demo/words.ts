@@ -1,0 +1,61 @@
+import { versionOf } from "../core/model.ts";
+import type { Phase } from "../core/phase.ts";
+import type { Progress } from "../engine/run.ts";
+
+/** The way of a rotation in the words of its spectators. */
+export const STEPS = ["issue", "verify", "serve", "overlap", "soak", "delete"] as const;
+
+const STEP_OF: Readonly<Record<Phase, number>> = {
+  idle: -1,
+  issuing: 0,
+  staging: 0,
+  verifying: 1,
+  promoting: 2,
+  distributing: 2,
+  "rolling-back": 2,
+  overlap: 3,
+  soaking: 4,
+  deleting: 5,
+};
+
+/** Which of {@link STEPS} is under way; -1: none. */
+export function stepOf(phase: Phase): number {
+  return STEP_OF[phase];
+}
+
+/** `…9f2c`: enough to tell keys apart, and no more than the public id. */
+export function tail(keyId: string | null): string {
+  return keyId === null ? "-" : `…${keyId.slice(-4)}`;
+}
+
+/** What has just happened, for people; null: nothing that they would miss. */
+export function happened({ event, state }: Progress): string | null {
+  if (event === undefined) return null;
+  const { keyId, version, who } = event.data;
+  const known = typeof version === "string" ? (versionOf(state, version)?.keyId ?? null) : null;
+  const key = tail(typeof keyId === "string" ? keyId : known);
+  switch (event.type) {
+    case "started":
+      return "keyturn starts a rotation";
+    case "issue":
+      return `the authority issued a new key, ${key}; nobody uses it yet`;
+    case "stage":
+      return `${key} is in the store, encrypted, beside the old key; readers still get the old one`;
+    case "promote":
+      return `the store serves ${key} from now on; clients find it when they next look`;
+    case "overlap-started":
+      return "overlap: both keys work, and the old one stays until nobody needs it";
+    case "straggler":
+      return `reminder sent to ${String(who)}: please re-read your key, the old one is going away`;
+    case "disable":
+      return `nobody uses ${key} any more: disabled, not yet deleted (soak; rollback is one call)`;
+    case "delete":
+      return `${key} stayed unused: deleted`;
+    case "destroyed":
+      return `${key} is proven dead: no listing has it, and its value is refused`;
+    case "done":
+      return "the rotation is done";
+    default:
+      return null;
+  }
+}
