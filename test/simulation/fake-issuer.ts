@@ -177,10 +177,14 @@ export class FakeIssuer implements Issuer {
   }
 
   describe(ctx: Ctx): Promise<Description> {
-    return ask(this.world, this.process, ctx, "describe", () => ({
-      binding: this.world.invariants.wrongIdentity() ? "issuer:other" : "issuer:main",
-      findings: [],
-    }));
+    return ask(this.world, this.process, ctx, "describe", () =>
+      this.world.invariants.wrongIdentity()
+        ? {
+            binding: "issuer:other",
+            findings: [{ reason: "identity-mismatch", blocks: true, message: "another account" }],
+          }
+        : { binding: "issuer:main", findings: [] },
+    );
   }
 
   list(ctx: Ctx): Promise<Listing> {
