@@ -12,9 +12,14 @@ export type Check = (c: Case, victim: Version) => Decision | null;
 
 /** A leaked key in an incident, or one a person gave up: usage, adoption and minimum no longer hold it back. */
 export function isHurried(c: Case, victim: Version): boolean {
-  if (victim.expedite) return true;
+  if (victim.expedite || isSpent(c, victim)) return true;
   if (!victim.compromised) return false;
   return c.state.incident === null || c.now.doc >= c.state.incident.graceUntil;
+}
+
+/** An incident needs its slot, and nobody could go back to it: it is disabled, and its value is gone. */
+export function isSpent(c: Case, victim: Version): boolean {
+  return c.state.incident !== null && victim.disabledAt !== null && !victim.staged;
 }
 
 /** Consent to break promise 1 for this victim, from the incident only: it binds nothing else. */

@@ -1,5 +1,5 @@
 import type { Case, Decision } from "./case.ts";
-import { blocked, hook, note, settled, Unanswered, wait, wanted } from "./case.ts";
+import { blocked, hook, isOff, note, settled, Unanswered, wait, wanted } from "./case.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import { living } from "./model.ts";
@@ -50,6 +50,8 @@ export function decide(c: Case): Decision {
 function openIntent(c: Case): Decision | null {
   const { intent } = c.state;
   if (intent === null) return null;
+  const { effect, version } = intent;
+  if (isOff(c, "no-replay") && (effect === "enable" || effect === "disable" || effect === "delete")) return { decision: "act", action: { do: effect, version } };
   return note({ fact: "closed", intent, closing: { how: "unknown", settle: settleOf(c.rules, intent.effect, intent.delivery) } });
 }
 

@@ -118,7 +118,8 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
   if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {
     const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
-    if (sound !== undefined) return note({ fact: "turned-to", version: sound.id });
+    if (sound?.staged) return note({ fact: "turned-to", version: sound.id });
+    if (sound?.disabledAt != null && !served.has(sound.id)) return revoke(c, sound);
     const apart = leaked.length === alive.length ? converge(c) : null;
     if (apart !== null) return apart;
   }

@@ -238,12 +238,14 @@ export function abandon(state: SecretState, id: VersionId): SecretState {
 }
 
 function foundKey(state: SecretState, id: VersionId, keyId: string, createdAt: number | null, inferred: boolean): SecretState {
-  return withVersion(state, id, (v) => {
+  const found = withVersion(state, id, (v) => {
     const known: Version = { ...v, keyId, createdAt, mint: null, origin: inferred ? "inferred" : v.origin };
     if (v.status === "minting") return move(known, "pending");
     // It was given up already: the key that turned up after all is debt.
     return v.status === "destroyed" ? move({ ...known, deletedAt: null, disabledAt: null }, "abandoned") : known;
   });
+  // A person's word may have made it unwanted while it was being made.
+  return versionOf(found, id)?.status === "pending" && wantedId(found) !== id ? abandon(found, id) : found;
 }
 
 /** No answer, or one that came too late: what the delivery serves is no longer known. */

@@ -53,8 +53,17 @@ export function rememberAll(version: Version, rules: SecretRules, observed: Obse
 
 /** `*` stands for any text. */
 export function matches(glob: string, text: string): boolean {
-  const pattern = glob.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&")).join(".*");
-  return new RegExp(`^${pattern}$`, "s").test(text);
+  const [head = "", ...parts] = glob.split("*");
+  const tail = parts.pop();
+  if (tail === undefined) return glob === text;
+  if (!text.startsWith(head) || !text.endsWith(tail) || text.length < head.length + tail.length) return false;
+  let at = head.length;
+  for (const part of parts) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= text.length - tail.length;
 }
 
 function consumerOf(who: string, consumers: readonly ConsumerRules[]): ConsumerRules | undefined {

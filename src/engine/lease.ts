@@ -19,19 +19,22 @@ export function isTaken(state: SecretState, deps: EngineDeps, now: Now): boolean
 export class Lease {
   #renewing: AbortController | null = null;
   #lost = new AbortController();
+  #either: AbortSignal | null = null;
 
   constructor(
     private readonly deps: EngineDeps,
     private readonly document: Document,
+    private readonly interrupted: AbortSignal,
   ) {}
 
   get held(): boolean {
     return this.#renewing !== null && this.document.state.lease?.runner === this.deps.runner.id;
   }
 
-  /** Aborts when the lease is lost: hooks and processes started under it end. */
-  get lost(): AbortSignal {
-    return this.#lost.signal;
+  /** Aborts when the run is interrupted or its lease is lost: calls, hooks and processes under it end. */
+  get signal(): AbortSignal {
+    this.#either ??= AbortSignal.any([this.interrupted, this.#lost.signal]);
+    return this.#either;
   }
 
   /** `stale`: the document moved; decide again. */
@@ -42,6 +45,7 @@ export class Lease {
     const result = await this.document.commit([{ fact: "leased", lease: { runner: id, host, pid, actor, duration: this.deps.lease } }]);
     if (result === "stale") return "stale";
     this.#lost = new AbortController();
+    this.#either = null;
     const renewing = new AbortController();
     this.#renewing = renewing;
     void this.#renew(renewing.signal);

@@ -97,7 +97,7 @@ class Run {
   ) {
     this.#values = new Values(ports);
     this.#observer = new Observer(ports, this.#values, deps.clock);
-    this.#lease = new Lease(deps, document);
+    this.#lease = new Lease(deps, document, options.signal);
     this.#began = deps.clock.monotonic();
     this.#told = document.state.outbox.seq;
   }
@@ -187,7 +187,7 @@ class Run {
     const version = versionOf(this.document.state, rotation?.to ?? null);
     const context = { secret: this.ports.rules.name, reason: rotation?.reason ?? "manual", version: version?.id ?? null, keyId: version?.keyId ?? null };
     const value = version === null || version.keyId === null ? null : await this.#values.of(version.id, this.#ctx(() => undefined)).catch(() => null);
-    const signal = AbortSignal.any([this.options.signal, this.#lease.lost]);
+    const { signal } = this.#lease;
     try {
       const call = { point: action.point, index: action.index, id: `${rotation?.id ?? ""}/${action.id}`, rotationId: rotation?.id ?? "", context, value };
       await this.ports.runHook(call, signal);
@@ -342,8 +342,7 @@ class Run {
   }
 
   #ctx(fence: () => void): Ctx {
-    const deadline = AbortSignal.any([this.options.signal, this.#lease.lost]);
-    return { signal: deadline, fence, attempt: 1, rotationId: this.document.state.rotation?.id ?? null };
+    return { signal: this.#lease.signal, fence, attempt: 1, rotationId: this.document.state.rotation?.id ?? null };
   }
 }
 
