@@ -9,7 +9,12 @@ const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
 
 const { outputFiles } = await build({
   absWorkingDir: root,
-  entryPoints: { cli: "src/cli.ts", client: "src/client/index.ts", "api-keys": "src/api-keys/index.ts" },
+  entryPoints: {
+    cli: "src/cli.ts",
+    client: "src/client/index.ts",
+    "api-keys": "src/api-keys/index.ts",
+    "demo-client": "src/demo/client.ts",
+  },
   outdir: "dist",
   chunkNames: "chunks/[name]-[hash]",
   bundle: true,

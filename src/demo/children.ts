@@ -8,7 +8,7 @@ const PATIENCE: Duration = 3_000;
 /** The processes of one demo. One that ends unasked is told of; none outlives `stop` or `kill`. */
 export class Children {
   readonly #running = new Set<ChildProcess>();
-  #stopping = false;
+  readonly #endings = new WeakSet<ChildProcess>();
 
   constructor(
     private readonly env: Readonly<Record<string, string | undefined>>,
@@ -31,16 +31,15 @@ export class Children {
     return child;
   }
 
-  /** From now on their end is no surprise. */
-  expectEnd(): void {
-    this.#stopping = true;
+  /** From now on its end is no surprise. */
+  expectEnd(child: ChildProcess): void {
+    this.#endings.add(child);
   }
 
   /** Asks all to end, and ends those that do not. */
   async stop(): Promise<void> {
-    this.expectEnd();
     const ends = [...this.#running].map((child) => once(child, "close").catch(() => {}));
-    for (const child of this.#running) child.kill("SIGTERM");
+    this.#signal("SIGTERM");
     const late = setTimeout(() => this.kill(), PATIENCE);
     await Promise.all(ends);
     clearTimeout(late);
@@ -48,12 +47,18 @@ export class Children {
 
   /** At once, for when this process has no time left. */
   kill(): void {
-    this.expectEnd();
-    for (const child of this.#running) child.kill("SIGKILL");
+    this.#signal("SIGKILL");
+  }
+
+  #signal(name: "SIGTERM" | "SIGKILL"): void {
+    for (const child of this.#running) {
+      this.expectEnd(child);
+      child.kill(name);
+    }
   }
 
   #lost(child: ChildProcess, message: string): void {
     this.#running.delete(child);
-    if (!this.#stopping) this.onLost(new UserError("demo-process-lost", message, { exit: 1 }));
+    if (!this.#endings.has(child)) this.onLost(new UserError("demo-process-lost", message, { exit: 1 }));
   }
 }

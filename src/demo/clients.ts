@@ -62,8 +62,11 @@ export class Clients {
 
   /** Lets each finish what is under way and tell its last numbers. */
   async stop(): Promise<void> {
-    const ends = [...this.#processes.values()].map((child) => once(child, "close"));
-    for (const name of this.#processes.keys()) this.say(name, "stop");
+    const ends = [...this.#processes].map(([name, child]) => {
+      this.children.expectEnd(child);
+      this.say(name, "stop");
+      return once(child, "close");
+    });
     await Promise.all(ends);
   }
 }

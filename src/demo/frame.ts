@@ -1,4 +1,4 @@
-import type { Instant } from "../core/duration.ts";
+import { formatDuration, type Instant } from "../core/duration.ts";
 import type { Style } from "../ui/style.ts";
 import { table, type Cell } from "../ui/table.ts";
 import { plain, wrap } from "../ui/text.ts";
@@ -14,7 +14,8 @@ export interface Picture {
   /** Index in the steps; their number when all are behind. */
   readonly step: number;
   readonly clients: readonly Client[];
-  readonly straggler: string;
+  /** Who holds on to its key; `reminded`: until it was told. */
+  readonly straggler: { readonly name: string; readonly reminded: boolean };
   readonly oldKey: string | null;
   readonly doing: string;
   /** Newest last. */
@@ -66,10 +67,15 @@ function clients({ clients: all, straggler, oldKey }: Picture, now: Instant, wid
       String(report.requests),
       report.failed === 0 ? "0" : { text: String(report.failed), paint: style.bad },
       report.lastAt === null ? "-" : relative(Math.min(report.lastAt, now), now),
-      name === straggler ? { text: "looks for a new key every hour", paint: style.warn } : `looks every ${keeps / 1000} s`,
+      name === straggler.name ? habit(straggler.reminded, style) : `every ${formatDuration(keeps)}`,
     ];
   });
-  return table(["client", "uses key", "requests", "failed", "last use", "the store"], rows, width, style.dim);
+  const headings = ["client", "uses key", "requests", "failed", "last use", "looks for a new key"];
+  return table(headings, rows, width, style.dim);
+}
+
+function habit(reminded: boolean, style: Style): Cell {
+  return reminded ? { text: "was reminded, and did", paint: style.good } : { text: "once an hour", paint: style.warn };
 }
 
 function pad(lines: readonly string[], height: number): string[] {

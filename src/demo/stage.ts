@@ -139,7 +139,6 @@ export class Stage {
   }
 
   async close(): Promise<void> {
-    this.children.expectEnd();
     for (const close of this.#closers.toReversed()) await close();
   }
 

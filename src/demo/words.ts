@@ -35,24 +35,22 @@ export function happened({ event, state }: Progress): string | null {
   const known = typeof version === "string" ? (versionOf(state, version)?.keyId ?? null) : null;
   const key = tail(typeof keyId === "string" ? keyId : known);
   switch (event.type) {
-    case "started":
-      return "keyturn starts a rotation";
     case "issue":
       return `the authority issued a new key, ${key}; nobody uses it yet`;
     case "stage":
-      return `${key} is in the store, encrypted, beside the old key; readers still get the old one`;
+      return `${key} is in the store, encrypted; readers still get the old key`;
     case "promote":
-      return `the store serves ${key} from now on; clients find it when they next look`;
+      return `${key} works, so the store serves it; clients find it at their next look`;
     case "overlap-started":
-      return "overlap: both keys work, and the old one stays until nobody needs it";
+      return "overlap: both keys work until nobody needs the old one";
     case "straggler":
-      return `reminder sent to ${String(who)}: please re-read your key, the old one is going away`;
+      return `reminder to ${String(who)}: re-read your key, the old one is going`;
     case "disable":
-      return `nobody uses ${key} any more: disabled, not yet deleted (soak; rollback is one call)`;
+      return `${key} is used by nobody: disabled; rollback would be one call`;
     case "delete":
       return `${key} stayed unused: deleted`;
     case "destroyed":
-      return `${key} is proven dead: no listing has it, and its value is refused`;
+      return `${key} is proven dead: not listed, and refused`;
     case "done":
       return "the rotation is done";
     default:
