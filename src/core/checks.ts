@@ -55,6 +55,13 @@ export const overlapBegun: Check = (c) => {
   return null;
 };
 
+/** A store that lost our value keeps consumers from moving: looked at when a person asks, and at the maximum. */
+export const storesLookedAt: Check = (c, victim) => {
+  const { rotation } = c.state;
+  const maximum = (rotation?.overlapFrom ?? c.now.doc) + c.rules.overlap.maximum;
+  return rotation?.repair || maximum <= c.now.doc ? storesConfirmed(c, victim) : null;
+};
+
 export const oldKeyQuiet: Check = (c, victim) => (isHurried(c, victim) ? null : quiet(c, victim));
 
 export const nothingMayLand: Check = (c) => settled(c);
@@ -122,6 +129,7 @@ export const storesConfirmed: Check = (c, victim) => {
       if (look.lagging.length > 0) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
       continue;
     }
+    if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (c.state.rotation?.repair && goal !== null) return note({ fact: "delivery-lost", delivery: delivery.id });
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
     const since = recorded?.confirmedAt == null ? "" : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
@@ -134,7 +142,7 @@ export const storesConfirmed: Check = (c, victim) => {
 export function isAsLeft(c: Case, delivery: DeliveryId, serves: Serves): boolean {
   const left = deliveryOf(c.state, delivery)?.serves ?? null;
   if (serves === "nothing") return left === null;
-  if (typeof serves !== "object") return false;
+  if (typeof serves !== "object") return serves === "unknown";
   return left === null || serves.version === left || (versionOf(c.state, serves.version)?.leftOpen.includes(delivery) ?? false);
 }
 
@@ -155,6 +163,19 @@ export const newKeyAlive: Check = (c, victim) => {
 
 /** Where the keys and stores live is what was recorded with them. */
 export const bindingsHold: Check = (c) => bindingsOf(c);
+
+/** Each store still says what was left there. Empty where nothing was ever delivered is no drift. */
+export function drifted(c: Case): Decision | null {
+  if (isOff(c, "drift") || c.state.rotation?.repair) return null;
+  for (const delivery of c.rules.deliveries.filter(canLook)) {
+    const recorded = deliveryOf(c.state, delivery.id);
+    const { serves } = deliveryLook(c, delivery.id);
+    if (isAsLeft(c, delivery.id, serves)) continue;
+    const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
+    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
+  }
+  return null;
+}
 
 export function bindingsOf(c: Case): Decision | null {
   const places: readonly { readonly what: string; readonly recorded: string | null; readonly name: string }[] = [
@@ -194,6 +215,7 @@ export const PROMISE_4: readonly { readonly name: string; readonly check: Check 
   { name: "the last store serves the new version", check: overlapBegun },
   { name: "minimum overlap over", check: minimumOver },
   { name: "no delivery forgotten", check: nothingForgotten },
+  { name: "stores looked at for a person, and at the maximum", check: storesLookedAt },
   { name: "the old key silent per consumer, required consumers adopted", check: oldKeyQuiet },
   { name: "bindings hold", check: bindingsHold },
   { name: "unwanted value discarded", check: discarded },

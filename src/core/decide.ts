@@ -2,7 +2,8 @@ import type { Case, Decision } from "./case.ts";
 import { blocked, hook, isOff, note, settled, Unanswered, wait, wanted } from "./case.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
-import { living } from "./model.ts";
+import type { Intent } from "./model.ts";
+import { deliveryOf, living } from "./model.ts";
 import { cleanUp, resolveMints } from "./orphans.ts";
 import type { ReasonCode } from "./reasons.ts";
 import { retireOthers, revoke } from "./retire.ts";
@@ -50,9 +51,18 @@ export function decide(c: Case): Decision {
 function openIntent(c: Case): Decision | null {
   const { intent } = c.state;
   if (intent === null) return null;
-  const { effect, version } = intent;
-  if (isOff(c, "no-replay") && (effect === "enable" || effect === "disable" || effect === "delete")) return { decision: "act", action: { do: effect, version } };
+  if (isOff(c, "no-replay")) return replay(c, intent);
   return note({ fact: "closed", intent, closing: { how: "unknown", settle: settleOf(c.rules, intent.effect, intent.delivery) } });
+}
+
+/** For the simulation alone: what every naive engine does. */
+function replay(c: Case, { effect, version, delivery }: Intent): Decision {
+  const settle = settleOf(c.rules, effect, delivery);
+  if (effect === "enable" || effect === "disable" || effect === "delete") return { decision: "act", action: { do: effect, version } };
+  if (delivery === null || effect === "issue") return note({ fact: "closed", intent: c.state.intent as Intent, closing: { how: "unknown", settle } });
+  if (effect === "stage" || effect === "discard") return { decision: "act", action: { do: effect, version, delivery } };
+  const expected = deliveryOf(c.state, delivery)?.ref ?? null;
+  return { decision: "act", action: { do: effect, version, delivery, expected, fresh: false } };
 }
 
 function revokeFirst(c: Case): Decision | null {

@@ -1,6 +1,6 @@
 import type { Action, Case, Decision } from "./case.ts";
 import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled, wait } from "./case.ts";
-import { bindingsOf, guardPause, outageAccepted, isAsLeft, wordFor } from "./checks.ts";
+import { bindingsOf, drifted, guardPause, outageAccepted } from "./checks.ts";
 import { granule } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
@@ -56,19 +56,6 @@ function unmanaged(c: Case): Decision | null {
   return null;
 }
 
-/** Each store still says what was left there. Empty where nothing was ever delivered is no drift. */
-export function drifted(c: Case): Decision | null {
-  if (isOff(c, "drift") || c.state.rotation?.repair) return null;
-  for (const delivery of c.rules.deliveries.filter(canLook)) {
-    const recorded = deliveryOf(c.state, delivery.id);
-    const { serves } = deliveryLook(c, delivery.id);
-    if (isAsLeft(c, delivery.id, serves)) continue;
-    const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
-    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
-  }
-  return null;
-}
-
 /** Usage is looked at when a rotation starts: what is learnt of gaps now shortens or lengthens the overlap. */
 function gauge(c: Case): Decision | null {
   const from = versionOf(c.state, c.state.rotation?.from ?? null);
@@ -118,7 +105,11 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
   if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {
     const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
-    if (sound?.staged) return note({ fact: "turned-to", version: sound.id });
+    if (sound?.staged) {
+      ask(c, { look: "staged", version: sound.id });
+      const { value: present } = c.seen.staged[sound.id] as { value: boolean };
+      return note(present ? { fact: "turned-to", version: sound.id } : { fact: "staged-seen", version: sound.id, present });
+    }
     if (sound?.disabledAt != null && !served.has(sound.id)) return revoke(c, sound);
     const apart = leaked.length === alive.length ? converge(c) : null;
     if (apart !== null) return apart;

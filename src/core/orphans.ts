@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { accepts, ask, attempt, authority, blocked, deliveryLook, isOff, keyOf, listing, lookAtStores, note, open, settled, wait, wanted } from "./case.ts";
-import { guardHolds, guardPause } from "./checks.ts";
+import { drifted, guardHolds, guardPause } from "./checks.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { Version } from "./model.ts";
 import type { ObservedKey } from "./observed.ts";
@@ -80,6 +80,8 @@ function remove(c: Case, version: Version): Decision {
       return blocked("drift", `${delivery.name} serves ${version.id}, which no store was asked to serve`);
     }
   }
+  const strayed = version.status === "destroyed" ? drifted(c) : null;
+  if (strayed !== null) return strayed;
   const key = version.keyId === null ? null : keyOf(c, version);
   if (version.handBack) {
     return key?.state === "disabled" ? attempt(c, { do: "enable", version: version.id }) : note({ fact: "handed-back", version: version.id });

@@ -55,6 +55,8 @@ function end(c: Case, victim: Version): Decision | null {
   if (standing !== null) return standing;
   const key = keyOf(c, victim);
   if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });
+  const shows = (victim.disabledAt ?? -Infinity) + c.rules.issuer.timing.propagation;
+  if (key.state === "enabled" && shows > c.now.doc) return wait("settling", `the listing may still show ${victim.keyId} as it was before its disable`, shows);
   if (key.state === "enabled" && c.rules.issuer.canDisable) return note({ fact: "key-state", version: victim.id, state: "enabled" });
   return hook(c, "beforeRevoke") ?? attempt(c, { do: "delete", version: victim.id });
 }

@@ -126,6 +126,7 @@ export interface Now {
 export function settleOf(rules: SecretRules, effect: string, delivery: DeliveryId | null): Duration {
   const store = rules.deliveries.find((d) => d.id === delivery);
   if (delivery !== null) return store ? store.traits.timing.settle : Math.max(0, ...rules.deliveries.map((d) => d.traits.timing.settle));
-  const { settle, listSettle } = rules.issuer.timing;
-  return effect === "issue" ? settle + listSettle : settle;
+  const { settle, listSettle, propagation } = rules.issuer.timing;
+  // What a key call did shows only after the issuer's own delay: until then a listing would mislead.
+  return settle + (effect === "issue" ? listSettle : propagation);
 }

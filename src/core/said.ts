@@ -81,7 +81,7 @@ function refuseRollback(state: SecretState): Refusal | null {
 }
 
 /** Applies a word that `refusalOf` let pass. */
-export function applyWord(state: SecretState, word: Word, by: string, id: string, now: Now): SecretState {
+export function applyWord(state: SecretState, word: Word, by: string, id: string, now: Now, stamps = true): SecretState {
   const tell = (next: SecretState, data: Record<string, string | number | boolean | null> = {}): SecretState => emit(next, now, by, word.word, data);
   switch (word.word) {
     case "rotate":
@@ -103,7 +103,7 @@ export function applyWord(state: SecretState, word: Word, by: string, id: string
         { version: word.version, compromised: word.compromised },
       );
     case "emergency":
-      return emergency(tell(preempt(state), { versions: word.versions?.join(", ") ?? "all" }), word, by, id, now);
+      return emergency(tell(preempt(state), { versions: word.versions?.join(", ") ?? "all" }), word, by, id, now, stamps);
     case "pause":
       return tell({ ...state, paused: { reason: word.reason, by, at: now.doc } }, { reason: word.reason });
     case "resume":
@@ -130,8 +130,8 @@ function rotate(state: SecretState, repair: boolean, by: string, id: string, now
   return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
 }
 
-function emergency(state: SecretState, word: Extract<Word, { word: "emergency" }>, by: string, id: string, now: Now): SecretState {
-  const leaked = new Set(word.versions ?? living(state).map((v) => v.id));
+function emergency(state: SecretState, word: Extract<Word, { word: "emergency" }>, by: string, id: string, now: Now, stamps: boolean): SecretState {
+  const leaked = new Set(stamps ? (word.versions ?? living(state).map((v) => v.id)) : []);
   let next: SecretState = {
     ...state,
     versions: state.versions.map((v) => (leaked.has(v.id) ? { ...v, compromised: true } : v)),

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
-import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, note, wait, wanted } from "./case.ts";
-import { bindingsOf, isAcked, isAsLeft, wordFor } from "./checks.ts";
+import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, lookAtStores, note, wait, wanted } from "./case.ts";
+import { bindingsOf, drifted, isAcked, isAsLeft, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -14,7 +14,7 @@ export function serve(c: Case): Decision | null {
 
 /** Rollback: the key it leads back to must be enabled first. */
 function revive(c: Case, goal: Version): Decision | null {
-  const comesBack = goal.status === "disabled" || (goal.status === "retiring" && goal.verification === null && (c.state.lookAgainAt ?? 0) <= c.now.doc);
+  const comesBack = goal.status === "disabled" || (goal.status === "retiring" && (goal.verification === null || goal.verification.last === "rejected") && (c.state.lookAgainAt ?? 0) <= c.now.doc);
   if (!comesBack) return null;
   if (goal.compromised) return blocked("compromised", `${goal.id} has leaked and never comes back`);
   const late = killMayLand(c, goal.id);
@@ -97,13 +97,15 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
   const recorded = deliveryOf(c.state, delivery.id);
   const look = deliveryLook(c, delivery.id);
   const version = typeof look.serves === "object" ? look.serves.version : null;
+  const settlesAt = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
+  if (settlesAt > c.now.doc && recorded?.serves !== version) {
+    return wait("distributing", `${delivery.name} may still show what it served before our last write`, settlesAt);
+  }
   if (version === goal.id) {
     const lags = look.lagging.length > 0;
     if (lags && recorded?.serves === goal.id) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
     return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: look.ref, confirmed: !lags });
   }
-  const visibleBy = recorded?.serves === goal.id && recorded.writtenAt !== null ? recorded.writtenAt + delivery.traits.timing.propagation : null;
-  if (visibleBy !== null && visibleBy > c.now.doc) return wait("distributing", `${delivery.name} does not show the new value yet`, visibleBy);
   if (!isAsLeft(c, delivery.id, look.serves) && !c.state.rotation?.repair && !isOff(c, "drift")) {
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`);
   }
@@ -149,7 +151,9 @@ export function lookAgain(c: Case): Decision | null {
   if (goal === null || goal.keyId === null || goal.status !== "current") return note({ fact: "looked-again" });
   const late = killMayLand(c, goal.id);
   if (late !== null) return late;
-  ask(c, { look: "keys" }, { look: "accepts", version: goal.id });
+  ask(c, { look: "keys" }, { look: "accepts", version: goal.id }, ...lookAtStores(c));
+  const strayed = drifted(c);
+  if (strayed !== null) return strayed;
   const key = keyOf(c, goal);
   if (key?.state === "disabled" && !goal.compromised) return attempt(c, { do: "enable", version: goal.id });
   const seen = c.seen.accepts[goal.id];

@@ -41,7 +41,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "released":
       return state.lease?.runner === fact.runner ? { ...state, lease: null } : state;
     case "said":
-      return applyWord(state, fact.word, fact.by, fact.id, now);
+      return applyWord(state, fact.word, fact.by, fact.id, now, options.guardLeaked);
     case "begun":
       return begin(state, { id: fact.id, reason: fact.reason, actor: fact.actor, repair: false }, now);
     case "intended":

@@ -134,7 +134,8 @@ function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wa
   const adopted = consumer !== null && wanted !== null && isAdopted(name, wanted, context);
   const parts = monitors.map((monitor) => {
     const memory = old.usage[monitor.id];
-    const whole = monitor.traits.names !== "consumer" || name === ANYONE;
+    // One register for all: another's use hides this one's, so its last use counts for everybody.
+    const whole = monitor.traits.names !== "consumer" || monitor.traits.history === "last-only" || name === ANYONE;
     const mine = Object.entries(memory?.who ?? {}).filter(([who, m]) => !(m.own && monitor.traits.history === "events")
       && (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)));
     // A refused use by a caller that used the key before is a use: it still needs it.

@@ -103,13 +103,14 @@ export class Observer {
 
   async #digest(store: Store, id: string, state: SecretState, ctx: Ctx): Promise<DeliveryLook> {
     const ref = deliveryOf(state, id)?.ref ?? null;
+    let sure = true;
     for (const version of this.#candidates(id, state)) {
       const value = await this.values.of(version.id, ctx);
-      const same = value === null ? "changed" : await store.check?.(value, ref, ctx);
+      const same = value === null ? "cannot-tell" : await store.check?.(value, ref, ctx);
       if (same === "same") return { serves: { version: version.id }, ref, lagging: [] };
-      if (same === "cannot-tell" || same === undefined) return { serves: "unknown", ref, lagging: [] };
+      sure &&= same === "changed";
     }
-    return { serves: ref === null ? "nothing" : "foreign", ref, lagging: [] };
+    return { serves: sure ? (ref === null ? "nothing" : "foreign") : "unknown", ref, lagging: [] };
   }
 
   /** Judged by our fields' values, never by the store's version ids. */
