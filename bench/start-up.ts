@@ -2,6 +2,8 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { SecretState } from "../src/core/model.ts";
+import { openBenchState } from "./state.ts";
 
 /** One command's start-up beside that of a bare node, both measured in the same rounds. */
 export interface StartUp {
@@ -21,15 +23,18 @@ interface Case {
   readonly goal: number;
 }
 
-/** Ratios, for milliseconds say more about the machine than about us. */
-export function startUp(cli: string, rounds: number): StartUp[] {
+/**
+ * Ratios, for milliseconds say more about the machine than about us.
+ * @param document what each secret of a project has in the state.
+ */
+export async function startUp(cli: string, rounds: number, document: SecretState): Promise<StartUp[]> {
   const root = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
   try {
     const cases: Case[] = [
       { name: "--version", args: ["--version"], folder: root, goal: 1.4 },
       { name: "--help", args: ["--help"], folder: root, goal: 1.75 },
-      { name: "status, 10 secrets", args: ["status"], folder: project(root, 10), goal: 3.5 },
-      { name: "status, 1,000 secrets", args: ["status"], folder: project(root, 1000), goal: 8 },
+      { name: "status, 10 secrets", args: ["status"], folder: await project(root, 10, document), goal: 3.5 },
+      { name: "status, 1,000 secrets", args: ["status"], folder: await project(root, 1000, document), goal: 8 },
     ];
     const bare = ["-e", "0"];
     const times = cases.map(() => ({ own: [] as number[], ratio: [] as number[] }));
@@ -65,14 +70,18 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** A folder with a policy of so many secrets; nothing of them is in the state yet. */
-function project(root: string, secrets: number): string {
+/** A folder with a policy of so many secrets, all of them in the state. */
+async function project(root: string, secrets: number, document: SecretState): Promise<string> {
   const folder = join(root, String(secrets));
   mkdirSync(folder);
-  const entries = Array.from({ length: secrets }, (_, at) => {
-    const issuer = `{ type: api-keys, url: "http://127.0.0.1:9", client: client-${at}, adminToken: "\${env:TOKEN}" }`;
-    return `  secret-${at}:\n    issuer: ${issuer}\n    stores: [{ type: local }]\n`;
+  const names = Array.from({ length: secrets }, (_, at) => `secret-${at}`);
+  const entries = names.map((name) => {
+    const issuer = `{ type: api-keys, url: "http://127.0.0.1:9", client: ${name}, adminToken: "\${env:TOKEN}" }`;
+    return `  ${name}:\n    issuer: ${issuer}\n    stores: [{ type: local }]\n`;
   });
   writeFileSync(join(folder, "rotation.config.yaml"), `version: 1\nsecrets:\n${entries.join("")}`);
+  const state = openBenchState(folder);
+  for (const name of names) await state.save(name, { ...document, name }, null);
+  await state.close();
   return folder;
 }
