@@ -31,6 +31,7 @@ export type Json = any;
 export class CommandLine {
   readonly #folder: string;
   readonly bin: string;
+  readonly #alive = new Set<ChildProcess>();
   /** Everything that any process printed. */
   readonly printed: string[] = [];
 
@@ -55,12 +56,14 @@ export class CommandLine {
     const [file = "", ...rest] = [...prefix, process.execPath, this.bin, ...args];
     const stdio: StdioOptions = [stdin, "pipe", "pipe"];
     const child = spawn(file, rest, { cwd: place.folder, env: place.env, stdio });
+    this.#alive.add(child);
     const texts = { stdout: "", stderr: "" };
     for (const name of ["stdout", "stderr"] as const)
       child[name]?.setEncoding("utf8").on("data", (text: string) => (texts[name] += text));
     const ended = new Promise<Ended>((resolve, reject) => {
       child.once("error", reject);
       child.once("close", (code, signal) => {
+        this.#alive.delete(child);
         this.printed.push(texts.stdout, texts.stderr);
         resolve({ code, signal, ...texts });
       });
@@ -81,7 +84,9 @@ export class CommandLine {
     return { code, stderr, document: JSON.parse(stdout) };
   }
 
+  /** Ends what still runs, too. */
   remove(): void {
+    for (const child of this.#alive) child.kill("SIGKILL");
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
