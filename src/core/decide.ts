@@ -1,5 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { blocked, hook, isOff, note, settled, Unanswered, wait, wanted } from "./case.ts";
+import { storesConfirmed } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
@@ -100,6 +101,9 @@ function finish(c: Case): Decision | null {
   const unsettled = settled(c);
   if (unsettled !== null) return unsettled;
   if (c.state.lookAgainAt !== null) return wait("settling", "what is served is looked at once more, later", c.state.lookAgainAt);
+  // The last look of the rotation: what it leaves behind is what it meant to.
+  const strayed = goal === null ? null : storesConfirmed(c, goal);
+  if (strayed !== null) return strayed;
   return hook(c, "afterDone") ?? note({ fact: "ended" });
 }
 

@@ -19,7 +19,13 @@ export function quiet(c: Case, victim: Version): Decision | null {
   const looked = afterLook(c, victim);
   const old = versionOf(looked.state, victim.id) as Version;
   const judgements = judge(old, versionOf(looked.state, wanted(c)?.id ?? null), { ...c, state: looked.state });
-  return standing({ ...c, state: looked.state }, old, judgements, nextLookAt(old, judgements, c.rules), [looked.fact, ...reminders(c, judgements)]);
+  const stands = standing({ ...c, state: looked.state }, old, judgements, nextLookAt(old, judgements, c.rules), [looked.fact, ...reminders(c, judgements)]);
+  // Refused uses are remembered before the key is disabled again: each speaks up once.
+  return stands ?? (refusals(old) > refusals(victim) ? note(looked.fact) : null);
+}
+
+function refusals(version: Version): number {
+  return Math.max(-Infinity, ...Object.values(version.usage).flatMap((memory) => Object.values(memory.who).map((m) => m.deniedAt ?? -Infinity)));
 }
 
 /** The document as it will be once the look is recorded. */

@@ -126,7 +126,10 @@ function preempt(state: SecretState): SecretState {
 function rotate(state: SecretState, repair: boolean, by: string, id: string, now: Now): SecretState {
   const { rotation } = state;
   if (rotation === null) return begin(state, { id, reason: "manual", actor: by, repair }, now);
-  const again = emit(withRotation({ ...state, stopped: null }, { failures: [], mints: 0, repair: rotation.repair || repair }), now, by, "rotate", {});
+  // A repair trusts no store: each is looked at, or written, once more, and the overlap counts from then.
+  const deliveries = repair ? state.deliveries.map((d) => ({ ...d, writtenAt: null, confirmedAt: null })) : state.deliveries;
+  const overlapFrom = repair ? null : rotation.overlapFrom;
+  const again = emit(withRotation({ ...state, deliveries, stopped: null }, { failures: [], mints: 0, overlapFrom, repair: rotation.repair || repair }), now, by, "rotate", { repair });
   return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
 }
 

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, lookAtStores, note, wait, wanted } from "./case.ts";
-import { bindingsOf, drifted, isAcked, isAsLeft, wordFor } from "./checks.ts";
+import { bindingsOf, isAcked, isAsLeft, storesConfirmed, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -152,7 +152,7 @@ export function lookAgain(c: Case): Decision | null {
   const late = killMayLand(c, goal.id);
   if (late !== null) return late;
   ask(c, { look: "keys" }, { look: "accepts", version: goal.id }, ...lookAtStores(c));
-  const strayed = drifted(c);
+  const strayed = storesConfirmed(c, goal);
   if (strayed !== null) return strayed;
   const key = keyOf(c, goal);
   if (key?.state === "disabled" && !goal.compromised) return attempt(c, { do: "enable", version: goal.id });

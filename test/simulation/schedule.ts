@@ -147,6 +147,10 @@ class Calm {
     // Consumers of a damaged store have called by now, whatever the runs say.
     const damaged = [...world.stores.values()].some((s) => s.held !== null && world.issuer.of(s.held.value) === null);
     if (damaged && this.#runs % 30 === 29) speak(world, this.#engine, { word: "rotate", repair: true }, null);
+    // Where nothing can prove what a store serves, a person looks.
+    if (this.#last.includes("distributing") && this.#runs % 5 === 4) {
+      for (const { id, traits } of world.rules.deliveries) if (traits.proof === "none") speak(world, this.#engine, { word: "ack", kind: "store", name: id }, null);
+    }
     if (++this.#runs > MOST_CALM_RUNS) return this.#stuck(`it never ends: ${this.#last}`);
     world.scheduler.after(5000, () => {
       world.spawn("calm", [], async (process) => {
