@@ -225,7 +225,7 @@ export async function withLock<T>(path: string, options: LockOptions, body: () =
   let release = attempt();
   for (let waited = 0; release === null; waited += LOCK_POLL) {
     if (waited >= (options.timeout ?? 10_000)) {
-      throw new ProviderError("unavailable", "no", `${path}: another process holds the lock`);
+      throw new ProviderError("unavailable", "no", `${path}: another process holds the lock`, { contended: true });
     }
     await options.sleep(LOCK_POLL, options.signal).catch(() => {});
     if (options.signal.aborted) throw new ProviderError("unavailable", "no", `${path}: given up waiting for the lock`);

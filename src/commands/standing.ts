@@ -35,8 +35,8 @@ function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
 }
 
 /** What the newest run found, unless the document moved since. */
-function blocked({ standing, seq }: SecretState): Standing | null {
-  if (standing === null || seq !== standing.seq + 1) return null;
+function blocked({ standing }: SecretState): Standing | null {
+  if (standing === null) return null;
   const reason = standing.reason as ReasonCode;
   return outcomeOf(reason) === "blocked" ? say(reason, standing.message) : null;
 }

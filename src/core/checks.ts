@@ -171,6 +171,8 @@ export function drifted(c: Case): Decision | null {
     const recorded = deliveryOf(c.state, delivery.id);
     const { serves } = deliveryLook(c, delivery.id);
     if (isAsLeft(c, delivery.id, serves)) continue;
+    const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
+    if (visible > c.now.doc) return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
     const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
     return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
   }

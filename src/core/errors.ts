@@ -18,6 +18,8 @@ export interface ProviderErrorDetail {
   /** What follows the provider's "come back later", in ms. */
   readonly retryAfter?: Duration;
   readonly requestId?: string;
+  /** Another process of ours holds what is needed: nobody failed. */
+  readonly contended?: boolean;
   /** What a person could do about it. */
   readonly hint?: string;
 }

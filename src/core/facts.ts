@@ -32,7 +32,7 @@ export type Fact =
   | { readonly fact: "usage-looked"; readonly memories: Readonly<Record<VersionId, Readonly<Record<string, UsageMemory>>>> }
   | { readonly fact: "reminded"; readonly who: readonly string[] }
   | { readonly fact: "escalated"; readonly who: readonly string[] }
-  | { readonly fact: "failed"; readonly failure: Omit<Failure, "count" | "at" | "retryAt">; readonly retryIn: Duration }
+  | { readonly fact: "failed"; readonly failure: Omit<Failure, "count" | "at" | "retryAt">; readonly retryIn: Duration; readonly counts: boolean }
   | { readonly fact: "debt"; readonly version: VersionId; readonly error: string; readonly retryIn: Duration }
   | { readonly fact: "refused"; readonly stopped: Omit<Stopped, "at" | "halts">; readonly delivery: DeliveryId | null; readonly back: boolean }
   | { readonly fact: "stopped"; readonly stopped: Omit<Stopped, "at" | "halts"> }

@@ -291,8 +291,8 @@ export interface SecretState {
   readonly paused: { readonly reason: string; readonly by: string; readonly at: Instant } | null;
   readonly incident: Incident | null;
   readonly stopped: Stopped | null;
-  /** What the newest run that held the lease ended in, for `status`. */
-  readonly standing: { readonly reason: string; readonly message: string; readonly until: Instant | null; readonly at: Instant; readonly seq: number } | null;
+  /** What the newest run that held the lease ended in, for `status`; null once the document has moved since. */
+  readonly standing: { readonly reason: string; readonly message: string; readonly until: Instant | null; readonly at: Instant } | null;
   /** A person said `rotate` while a rolled back rotation was still in flight: begin when it has ended. */
   readonly queued: { readonly id: string; readonly by: string; readonly repair: boolean } | null;
   readonly acks: readonly Ack[];

@@ -84,9 +84,9 @@ function remove(c: Case, version: Version): Decision {
   if (strayed !== null) return strayed;
   const key = version.keyId === null ? null : keyOf(c, version);
   if (version.handBack) {
-    return key?.state === "disabled" ? attempt(c, { do: "enable", version: version.id }) : note({ fact: "handed-back", version: version.id });
+    return key?.state === "disabled" && !version.compromised ? attempt(c, { do: "enable", version: version.id }) : note({ fact: "handed-back", version: version.id });
   }
-  if (version.origin === "inferred" && key !== null && usedByAnybody(c, version)) {
+  if (version.origin === "inferred" && key !== null && !version.compromised && usedByAnybody(c, version)) {
     return note({ fact: "said", word: { word: "release", keyId: key.keyId }, by: "keyturn", id: c.fresh });
   }
   if (version.staged) return attempt(c, { do: "discard", version: version.id, delivery: authority(c).id });

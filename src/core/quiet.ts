@@ -20,8 +20,13 @@ export function quiet(c: Case, victim: Version): Decision | null {
   const old = versionOf(looked.state, victim.id) as Version;
   const judgements = judge(old, versionOf(looked.state, wanted(c)?.id ?? null), { ...c, state: looked.state });
   const stands = standing({ ...c, state: looked.state }, old, judgements, nextLookAt(old, judgements, c.rules), [looked.fact, ...reminders(c, judgements)]);
-  // Refused uses are remembered before the key is disabled again: each speaks up once.
-  return stands ?? (refusals(old) > refusals(victim) ? note(looked.fact) : null);
+  // News is remembered before it is acted on: a refused use speaks up once, and adoption stays known.
+  const news = refusals(old) > refusals(victim) || adopted(judgements) > adopted(before);
+  return stands ?? (news ? note(looked.fact) : null);
+}
+
+function adopted(judgements: readonly Judgement[]): number {
+  return judgements.filter((j) => j.adopted).length;
 }
 
 function refusals(version: Version): number {

@@ -2,11 +2,16 @@ import type { Closing, Fact } from "./facts.ts";
 import { acted, emit, stillOpen, withDelivery, withRotation, withVersion } from "./edit.ts";
 import type { DeliveryState, Failure, Intent, Rotation, SecretState, Version, VersionId } from "./model.ts";
 import { living, versionOf } from "./model.ts";
+import { outcomeOf } from "./reasons.ts";
+import type { ReasonCode } from "./reasons.ts";
 import type { Now } from "./rules.ts";
 import { applyWord, wantedId } from "./said.ts";
 import { mayMove, move } from "./status.ts";
 
 const TERMINAL_VERSIONS_KEPT = 10;
+
+/** Facts after which what the last run ended in still stands. */
+const SAYS_NOTHING_NEW: ReadonlySet<Fact["fact"]> = new Set(["leased", "renewed", "released", "stood", "read", "usage-looked", "reminded", "escalated", "noticed"]);
 
 /** Test-only: see safeguards.ts. */
 export interface TransitionOptions {
@@ -24,7 +29,8 @@ const STRICT: TransitionOptions = { guardLeaked: true, mayLand: true };
  * @throws IllegalTransition when a fact would move a version where it may not go
  */
 export function transition(before: SecretState, fact: Fact, now: Now, options: TransitionOptions = STRICT): SecretState {
-  const state: SecretState = { ...before, clock: now.doc, mayLand: stillOpen(before, now) };
+  const standing = SAYS_NOTHING_NEW.has(fact.fact) ? before.standing : null;
+  const state: SecretState = { ...before, clock: now.doc, mayLand: stillOpen(before, now), standing };
   return trim(apply({ ...state, seq: fact.fact === "renewed" ? before.seq : before.seq + 1 }, fact, now, options));
 }
 
@@ -76,7 +82,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
       return tell(withRotation(state, { escalatedAt: now.doc, remindedAt: now.doc }), "overlap-maximum", { who: fact.who.join(", ") });
     case "failed": {
       const others = state.rotation?.failures.filter((f) => f.step !== fact.failure.step) ?? [];
-      const count = (failureOf(state, fact.failure.step)?.count ?? 0) + 1;
+      const count = (failureOf(state, fact.failure.step)?.count ?? 0) + (fact.counts ? 1 : 0);
       const failure = { ...fact.failure, count, at: now.doc, retryAt: now.doc + fact.retryIn };
       return tell(withRotation(state, { failures: [...others, failure] }), "failed", { step: failure.step, reason: failure.reason, message: failure.message, count });
     }
@@ -110,7 +116,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "read":
       return { ...state, outbox: { ...state.outbox, cursors: { ...state.outbox.cursors, ...fact.cursors }, retryAt: fact.retryAt } };
     case "stood":
-      return { ...state, standing: { reason: fact.reason, message: fact.message, until: fact.until, at: now.doc, seq: state.seq } };
+      return stand(state, fact, now);
     case "noticed":
       return tell(state, fact.event, fact.data);
     case "bound":
@@ -310,6 +316,13 @@ function end(state: SecretState, now: Now): SecretState {
   const last = { id: rotation.id, reason: rotation.reason, endedAt: now.doc, outcome } as const;
   const ended = emit({ ...state, rotation: null, last, incident: null }, now, rotation.actor, outcome, { rotation: rotation.id });
   return state.queued === null ? ended : begin(ended, { id: state.queued.id, reason: "manual", actor: state.queued.by, repair: state.queued.repair }, now);
+}
+
+function stand(state: SecretState, { reason, message, until }: Extract<Fact, { fact: "stood" }>, now: Now): SecretState {
+  const stood: SecretState = { ...state, standing: { reason, message, until, at: now.doc } };
+  // What stops a secret was told when it stopped; what merely stands in its way is told when it is found.
+  const told = state.standing?.reason === reason || state.stopped?.reason === reason || outcomeOf(reason as ReasonCode) !== "blocked";
+  return told ? stood : emit(stood, now, "keyturn", "blocked", { reason, message });
 }
 
 function bind(state: SecretState, fact: Extract<Fact, { fact: "bound" }>): SecretState {

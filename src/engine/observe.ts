@@ -11,11 +11,15 @@ import type { Served, Store } from "../ports/store.ts";
 import type { Clock, SecretPorts } from "./deps.ts";
 import type { Values } from "./values.ts";
 
-/** Answers the core's questions. What was answered holds until the document changes, descriptions for the whole run. */
+/** Identities and permissions change rarely; a run that waits for days still asks again. */
+const DESCRIPTIONS_HOLD = 30_000;
+
+/** Answers the core's questions. What was answered holds until the document changes, descriptions a while longer. */
 export class Observer {
   #seen: Observed = NOTHING_OBSERVED;
   #listedAt = 0;
   #seq = -1;
+  #describedAt = 0;
 
   constructor(
     private readonly ports: SecretPorts,
@@ -35,7 +39,8 @@ export class Observer {
 
   /** The document moved, or time passed: everything has to be looked at again. */
   forget(): void {
-    this.#seen = { ...NOTHING_OBSERVED, described: this.#seen.described };
+    const fresh = this.clock.monotonic() - this.#describedAt < DESCRIPTIONS_HOLD;
+    this.#seen = { ...NOTHING_OBSERVED, described: fresh ? this.#seen.described : {} };
   }
 
   async look(queries: readonly Query[], state: SecretState, ctx: Ctx): Promise<void> {
@@ -47,6 +52,7 @@ export class Observer {
     switch (query.look) {
       case "describe": {
         const target = query.what === "issuer" ? this.ports.issuer : this.#store(query.what);
+        if (Object.keys(seen.described).length === 0) this.#describedAt = this.clock.monotonic();
         const description = await attempt(() => target.describe(ctx));
         this.#seen = { ...seen, described: { ...seen.described, [query.what]: description } };
         return;

@@ -90,7 +90,7 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
   }
   if (isTransient(error.kind) || (kind === "issue" && error.kind === "quota")) {
     const reason: ReasonCode = error.kind === "conflict" ? "store-conflict" : "provider-unavailable";
-    return [{ fact: "failed", failure: { step: stepName(action), reason, message }, retryIn }];
+    return [{ fact: "failed", failure: { step: stepName(action), reason, message }, retryIn, counts: !error.detail.contended }];
   }
   const atStore = kind === "stage" || kind === "promote" || kind === "put";
   const reason: ReasonCode = atStore ? "store-denied" : "issuer-denied";

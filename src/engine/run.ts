@@ -84,7 +84,8 @@ class Run {
   readonly #actions: ActionRecord[] = [];
   /** The first refusal or failed revocation of this run: it is what the run ended in. */
   #failed: { readonly reason: ReasonCode; readonly message: string } | null = null;
-  #waited: Duration = 0;
+  /** Time spent waiting for another run's lease: it has a bound of its own. */
+  #queued: Duration = 0;
   #told = 0;
   /** The sequence of the document that the last decision was made on. */
   #restsOn = 0;
@@ -167,10 +168,12 @@ class Run {
       const result = await this.#lease.acquire();
       if (result === "held") return true;
       if (result === "stale") continue;
-      const left = this.options.lockTimeout - (this.deps.clock.monotonic() - this.#began - this.#waited);
+      const left = this.options.lockTimeout - this.#queued;
       if (left <= 0 || this.options.signal.aborted) return false;
+      const before = this.deps.clock.monotonic();
       await this.deps.clock.sleep(Math.min(left, 1000), this.options.signal);
       await this.document.load();
+      this.#queued += this.deps.clock.monotonic() - before;
     }
   }
 
@@ -197,7 +200,7 @@ class Run {
       const step = stepName(action);
       const message = thrown instanceof Error ? thrown.message : "a hook failed";
       const retryIn = retryDelay(failureOf(this.document.state, step), this.ports.rules.retry.backoff);
-      await this.#fact([{ fact: "failed", failure: { step, reason: "hook-failed", message }, retryIn }]);
+      await this.#fact([{ fact: "failed", failure: { step, reason: "hook-failed", message }, retryIn, counts: true }]);
     }
   }
 
@@ -249,14 +252,12 @@ class Run {
     if (facts.length > 0 && this.#lease.held && (await this.#commit(facts)) === "stale") return true;
     this.#progress(decision);
     const nap = napFor(decision, {
-      sit: this.options.sit, waitMax: this.options.waitMax, waited: this.#waited, state: document.state, now: document.now(),
+      sit: this.options.sit, waitMax: this.options.waitMax, waited: deps.clock.monotonic() - this.#began - this.#queued, state: document.state, now: document.now(),
       rules: this.ports.rules, held: this.#values.held,
     });
     if (nap === null) return false;
     if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now()))) await this.#release(nap > deps.lease, decision);
-    const before = deps.clock.monotonic();
     await deps.clock.sleep(nap, this.options.signal);
-    this.#waited += deps.clock.monotonic() - before;
     await document.load();
     if (!(decision.decision === "wait" && decision.keep)) this.#observer.forget();
     return true;
@@ -269,12 +270,16 @@ class Run {
   }
 
   /** Hands over what the outbox holds, and with `letGo` the lease as well. */
-  async #release(letGo: boolean, standing: Standing | null): Promise<void> {
+  async #release(letGo: boolean, standing: Standing): Promise<void> {
+    const { reason, message } = standing;
+    const last = this.document.state.standing;
+    if (letGo && (last?.reason !== reason || last.message !== message)) {
+      await this.document.record([{ fact: "stood", reason, message, until: standing.decision === "wait" ? standing.until : null }]);
+    }
     await this.#flush();
     if (!letGo) return;
     this.#lease.stop();
-    const stood: readonly Fact[] = standing === null ? [] : [{ fact: "stood", reason: standing.reason, message: standing.message, until: standing.decision === "wait" ? standing.until : null }];
-    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([...stood, { fact: "released", runner: this.deps.runner.id }]);
+    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([{ fact: "released", runner: this.deps.runner.id }]);
   }
 
   async #leave(decision: Standing): Promise<RunResult> {

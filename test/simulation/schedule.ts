@@ -292,7 +292,7 @@ class Calm {
         );
       case "slots-full-foreign":
         return [...issuer.keys.values()].some(
-          (k) => k.owner === "stranger" && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),
+          (k) => (k.owner === "stranger" || this.#world.doc?.strangers.includes(k.id)) && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),
         );
       case "slots-full-ours":
         return issuer.alive().filter((k) => k.owner === "ours").length >= scenario.issuer.maxKeys;
