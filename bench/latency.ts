@@ -9,8 +9,13 @@ export interface LatencyRun {
   /** p99 during the rotation / p99 before it. */
   readonly ratio: number;
   readonly failed: number;
-  /** The secret's document from the middle of the overlap: a typical one. */
-  readonly document: SecretState;
+  readonly documents: Documents;
+}
+
+/** What a secret has in the state, taken from a real rotation. */
+export interface Documents {
+  readonly overlapping: SecretState;
+  readonly idle: SecretState;
 }
 
 const NAMES = ["checkout", "invoices", "ledger", "search", "mailer", "reports"];
@@ -50,14 +55,20 @@ export async function latency(files: { readonly cli: string; readonly client: st
       await sleep(BEFORE, null, stage);
       const before = summary(heard);
       heard = [];
-      let document: SecretState | null = null;
-      await stage.rotate(({ phase, state }) => {
-        if (phase === "overlap") document = { ...state, lease: null };
+      let overlapping: SecretState | null = null;
+      const { state: idle } = await stage.rotate(({ phase, state }) => {
+        if (phase === "overlap") overlapping = { ...state, lease: null };
       });
       const during = summary(heard);
       await stage.clients.stop();
-      if (document === null) throw new Error("the rotation had no overlap");
-      return { before, during, ratio: during.p99 / before.p99, failed: stage.clients.failed, document };
+      if (overlapping === null || idle === null) throw new Error("the rotation had no overlap");
+      return {
+        before,
+        during,
+        ratio: during.p99 / before.p99,
+        failed: stage.clients.failed,
+        documents: { overlapping, idle },
+      };
     },
   );
 }

@@ -30,22 +30,22 @@ for (let run = 0; run < Number(values.runs); run += 1) {
   console.error(`latency during a rotation, run ${run + 1} of ${values.runs}`);
   runs.push(await latency(files));
 }
-const { document } = runs[0] as LatencyRun;
+const { documents } = runs[0] as LatencyRun;
 const ratios = runs.map(({ ratio }) => ratio.toFixed(2)).join(", ");
 const [before, during] = (["before", "during"] as const).map((when) => median(runs.map((run) => run[when].p99)));
 const requests = runs.reduce((sum, run) => sum + run.before.requests + run.during.requests, 0);
 const failed = runs.reduce((sum, run) => sum + run.failed, 0);
 
 console.error("start-up");
-const starts = await startUp(resolve("bin/keyturn.js"), Number(values.rounds), document);
+const starts = await startUp(resolve("bin/keyturn.js"), Number(values.rounds), documents);
 console.error("commits, simulation");
-const size = `${(JSON.stringify(document).length / 1024).toFixed(1)} KiB`;
+const size = `${(JSON.stringify(documents.overlapping).length / 1024).toFixed(1)} KiB`;
 const lines: Line[] = [
   ...starts.map(({ name, ms, ratio, goal }) => ({
     what: `\`${name}\``,
     value: ratio,
     unit: "× `node -e 0`",
-    goal: most(goal),
+    goal: goal === null ? null : most(goal),
     note: `${ms.toFixed(0)} ms`,
   })),
   {
@@ -58,7 +58,7 @@ const lines: Line[] = [
   { what: "failed requests meanwhile", value: failed, unit: `of ${requests}`, goal: most(0), note: "" },
   {
     what: "commits of the journal (sqlite)",
-    value: await commits(document, 500),
+    value: await commits(documents.overlapping, 500),
     unit: "per second",
     goal: null,
     note: `a document of ${size}, each synced to disk`,
@@ -80,8 +80,10 @@ const conditions = [
 ].join(", ");
 const text = `# Results of \`npm run bench\`
 
-${conditions}. Medians: start-up over ${values.rounds} rounds, latency over ${values.runs} runs of 6 processes with 60
-requests a second each.
+${conditions}.
+
+Medians: start-up over ${values.rounds} rounds, latency over ${values.runs} runs of 6
+processes with 60 requests a second each. One secret in ten is in its overlap where nothing else is said.
 
 | what | measured | goal | | |
 |---|---|---|---|---|

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { SecretState } from "../src/core/model.ts";
+import type { Documents } from "./latency.ts";
 import { openBenchState } from "./state.ts";
 
 /** One command's start-up beside that of a bare node, both measured in the same rounds. */
@@ -12,29 +12,32 @@ export interface StartUp {
   readonly ms: number;
   /** Median over rounds of (this command / `node -e 0`). */
   readonly ratio: number;
-  /** The ratio that we mean to stay below. */
-  readonly goal: number;
+  /** The ratio that we mean to stay below; null: none. */
+  readonly goal: number | null;
 }
 
 interface Case {
   readonly name: string;
   readonly args: readonly string[];
   readonly folder: string;
-  readonly goal: number;
+  readonly goal: number | null;
 }
 
-/**
- * Ratios, for milliseconds say more about the machine than about us.
- * @param document what each secret of a project has in the state.
- */
-export async function startUp(cli: string, rounds: number, document: SecretState): Promise<StartUp[]> {
+/** Ratios, for milliseconds say more about the machine than about us. */
+export async function startUp(cli: string, rounds: number, documents: Documents): Promise<StartUp[]> {
   const root = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
   try {
     const cases: Case[] = [
       { name: "--version", args: ["--version"], folder: root, goal: 1.4 },
       { name: "--help", args: ["--help"], folder: root, goal: 1.75 },
-      { name: "status, 10 secrets", args: ["status"], folder: await project(root, 10, document), goal: 3.5 },
-      { name: "status, 1,000 secrets", args: ["status"], folder: await project(root, 1000, document), goal: 8 },
+      { name: "status, 10 secrets", args: ["status"], folder: await project(root, 10, 10, documents), goal: 3.5 },
+      { name: "status, 1,000 secrets", args: ["status"], folder: await project(root, 1000, 10, documents), goal: 8 },
+      {
+        name: "status, 1,000 secrets, all in flight",
+        args: ["status"],
+        folder: await project(root, 1000, 1, documents),
+        goal: null,
+      },
     ];
     const bare = ["-e", "0"];
     const times = cases.map(() => ({ own: [] as number[], ratio: [] as number[] }));
@@ -70,9 +73,9 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** A folder with a policy of so many secrets, all of them in the state. */
-async function project(root: string, secrets: number, document: SecretState): Promise<string> {
-  const folder = join(root, String(secrets));
+/** A folder with a policy of so many secrets, all of them in the state, one in `every` in its overlap. */
+async function project(root: string, secrets: number, every: number, documents: Documents): Promise<string> {
+  const folder = join(root, `${secrets}-${every}`);
   mkdirSync(folder);
   const names = Array.from({ length: secrets }, (_, at) => `secret-${at}`);
   const entries = names.map((name) => {
@@ -81,7 +84,10 @@ async function project(root: string, secrets: number, document: SecretState): Pr
   });
   writeFileSync(join(folder, "rotation.config.yaml"), `version: 1\nsecrets:\n${entries.join("")}`);
   const state = openBenchState(folder);
-  for (const name of names) await state.save(name, { ...document, name }, null);
+  for (const [at, name] of names.entries()) {
+    const document = at % every === 0 ? documents.overlapping : documents.idle;
+    await state.save(name, { ...document, name }, null);
+  }
   await state.close();
   return folder;
 }

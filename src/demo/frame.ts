@@ -34,7 +34,7 @@ export function frame(picture: Picture, now: Instant, columns: number, style: St
   const numbers = `${picture.seconds.toFixed(0)} s · ${picture.perSecond.toFixed(0)} requests/s · `;
   const title = "keyturn demo";
   const gap = " ".repeat(Math.max(1, width - title.length - numbers.length - failed.length));
-  const doing = wrap(plain(`now: ${picture.doing}`), width).slice(0, DOING);
+  const doing = wrap(plain(picture.doing), width).slice(0, DOING);
   const notes = picture.notes.slice(-NOTES).map((note) => style.dim(clip(plain(note), width)));
   return [
     style.bold(title) + gap + numbers + (picture.failed === 0 ? style.good(failed) : style.bad(failed)),

@@ -43,7 +43,7 @@ function lines(terminal: Terminal, picture: () => Picture): View {
   return { note: (line) => terminal.progress(line), close: () => clearInterval(timer) };
 }
 
-/** `362 requests/s, 0 failed; …ab12: checkout, search; …cd34: reports; now: …` */
+/** `362 requests/s, 0 failed; …ab12: checkout, search; …cd34: reports; keyturn waits: …` */
 function summary({ perSecond, failed, clients, doing }: Picture): string {
   const users = new Map<string, string[]>();
   for (const { name, report } of clients) {
@@ -52,5 +52,5 @@ function summary({ perSecond, failed, clients, doing }: Picture): string {
     users.set(key, [...(users.get(key) ?? []), name]);
   }
   const keys = [...users].map(([key, names]) => `; ${key}: ${names.join(", ")}`).join("");
-  return `${perSecond.toFixed(0)} requests/s, ${failed} failed${keys}; now: ${doing}`;
+  return `${perSecond.toFixed(0)} requests/s, ${failed} failed${keys}; ${doing}`;
 }

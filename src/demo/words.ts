@@ -40,7 +40,7 @@ export function happened({ event, state }: Progress): string | null {
     case "stage":
       return `${key} is in the store, encrypted; readers still get the old key`;
     case "promote":
-      return `${key} works, so the store serves it; clients find it at their next look`;
+      return `${key} works: the store serves it, clients find it when they look`;
     case "overlap-started":
       return "overlap: both keys work until nobody needs the old one";
     case "straggler":
