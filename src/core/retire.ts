@@ -77,7 +77,7 @@ function soak(c: Case, victim: Version): Decision | null {
   const told = refused.length === 0 ? [] : [{ fact: "noticed", event: "failed-use", data: { version: victim.id, who: refused.map(([who]) => who).join(", ") } } as const];
   const ours = refused.some(([, m]) => m.count > 0);
   const held = guardPause(c, victim);
-  if (ours && c.rules.soak.onFailedUse === "reenable" && held === null) return reenable(c, victim, looked);
+  if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite && held === null) return reenable(c, victim, looked);
   return resting(nextGlance(c, { ...victim, usageLookedAt: c.now.doc }, until), [looked, ...told]);
 }
 

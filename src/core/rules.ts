@@ -75,6 +75,8 @@ export interface ConsumerRules {
   readonly cadence: Duration | null;
   readonly cache: Duration | null;
   readonly required: boolean;
+  /** The notifier that hears of it when it is a straggler, whatever events that one lists. */
+  readonly notify?: string | null;
 }
 
 /** What the policy says of one secret, with the traits of what it names: all that the core needs to decide. */

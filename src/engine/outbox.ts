@@ -39,7 +39,7 @@ export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretS
     try {
       for (const event of outbox.events.filter((e) => e.seq > have)) {
         const topic = TOPICS[event.type] ?? event.type;
-        if (events.includes("*") || events.includes(topic)) await notifier.send(notification(state.name, event, topic), ctx);
+        if (events.includes("*") || events.includes(topic) || isConcerned(name, event, topic, ports)) await notifier.send(notification(state.name, event, topic), ctx);
         reached = event.seq;
       }
       reached = outbox.seq;
@@ -52,6 +52,12 @@ export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretS
   }
   const changed = Object.keys(cursors).length > 0 || JSON.stringify(retryAt) !== JSON.stringify(outbox.retryAt);
   return changed ? { fact: "read", cursors, retryAt } : null;
+}
+
+/** A straggler's own notifier hears of it, whatever events it lists. */
+function isConcerned(notifier: string, event: StateEvent, topic: string, { rules }: SecretPorts): boolean {
+  const who = typeof event.data.who === "string" ? event.data.who.split(", ") : [];
+  return topic === "straggler" && rules.consumers.some((c) => c.notify === notifier && who.includes(c.name));
 }
 
 /** Whether a run with nothing else to do has something to hand over now. */

@@ -104,10 +104,11 @@ function perform(world: World, engine: Engine, deed: Deed): void {
         { start: true, sit: r.pick(["short", "all"]) },
       );
     case "release": {
-      const mine =
-        doc?.versions.find((v) => v.origin === "inferred" && v.keyId !== null)?.keyId ??
-        world.issuer.alive().find((k) => k.owner === "stranger")?.id;
-      if (mine) speak(world, engine, { word: "release", keyId: mine }, null);
+      // People release what is not ours: a wrong word about our own key is beyond any promise.
+      const theirs = world.issuer.alive().filter((k) => k.owner === "stranger");
+      const inferred = theirs.find((k) => doc?.versions.some((v) => v.origin === "inferred" && v.keyId === k.id));
+      const key = inferred ?? theirs[0];
+      if (key) speak(world, engine, { word: "release", keyId: key.id }, null);
       return;
     }
     case "runner":
