@@ -1,0 +1,38 @@
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { VERBS } from "../../src/commands/table.ts";
+import { expectGenerated, page, table } from "./generated.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+test("the README lists every command", () => {
+  const rows = VERBS.map(({ name, arguments: args, summary }) => [`\`${[name, args].join(" ").trim()}\``, summary]);
+  expectGenerated("README.md", "commands", table(["command", "what it does"], rows));
+});
+
+const pages = [
+  "README.md",
+  "CONTRIBUTING.md",
+  "examples/README.md",
+  ...readdirSync(join(ROOT, "docs"), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => `docs/${name}`),
+];
+
+test.each(pages)("the links of %s lead somewhere", (file) => {
+  const links = [...page(file).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)/g)];
+  const broken = links.filter(([, target = "", anchor]) => {
+    const to = target === "" ? file : join(dirname(file), target);
+    if (!existsSync(join(ROOT, to))) return true;
+    return anchor !== undefined && !anchors(page(to)).includes(anchor);
+  });
+  expect(broken.map(([link]) => link)).toEqual([]);
+});
+
+/** As they are made out of headings by those who show the pages. */
+function anchors(text: string): string[] {
+  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => heading);
+  return headings.map((heading) => heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-"));
+}
