@@ -79,12 +79,13 @@ export class Wiring {
       issuer: { ...issuer.traits, timing: timed(issuer.traits.timing, secret.issuer.timing) },
       deliveries,
       usage,
-      consumers: secret.consumers.map(({ name, match, cadence, cache, required }) => ({
+      consumers: secret.consumers.map(({ name, match, cadence, cache, required, notify }) => ({
         name,
         match,
         cadence,
         cache,
         required,
+        notify,
       })),
       verify: secret.verify,
       overlap: secret.overlap,

@@ -1,7 +1,7 @@
 import type { Action, Case, Decision } from "./case.ts";
 import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled, wait } from "./case.ts";
 import { bindingsOf, drifted, guardPause, outageAccepted } from "./checks.ts";
-import { granule } from "./orphans.ts";
+import { granule, isStagedStill } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
 import type { Listing } from "./observed.ts";
@@ -106,8 +106,7 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
   if (c.state.incident !== null) {
     const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
     if (sound?.staged) {
-      ask(c, { look: "staged", version: sound.id });
-      const { value: present } = c.seen.staged[sound.id] as { value: boolean };
+      const present = isStagedStill(c, sound);
       return note(present ? { fact: "turned-to", version: sound.id } : { fact: "staged-seen", version: sound.id, present });
     }
     if (sound?.disabledAt != null && !served.has(sound.id)) return revoke(c, sound);

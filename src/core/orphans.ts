@@ -49,10 +49,14 @@ export function granule(at: Instant, size: Duration): number {
   return size === 0 ? at : Math.floor(at / size);
 }
 
+export function isStagedStill(c: Case, version: Version): boolean {
+  ask(c, { look: "staged", version: version.id });
+  return (c.seen.staged[version.id] as { value: boolean }).value;
+}
+
 /** The key is known, but its value is not in this process: is it in the authority? */
 function valueLost(c: Case, version: Version): Decision {
-  ask(c, { look: "staged", version: version.id });
-  const present = (c.seen.staged[version.id] as { value: boolean }).value;
+  const present = isStagedStill(c, version);
   if (present) return note({ fact: "staged-seen", version: version.id, present });
   const entry = open(c).find((e) => e.effect === "stage" && e.version === version.id);
   if (entry !== undefined) return wait("settling", `no answer came for the stage of ${version.id}; it may still take place`, entry.until);
@@ -122,6 +126,8 @@ export function believeGone(c: Case, version: Version, key: ObservedKey | null):
   const { asOf } = listing(c);
   if (asOf < trustFrom) return wait("settling", `${version.keyId} is not listed, but listings may lag behind its creation`, c.now.doc + (trustFrom - asOf));
   if (version.deletedAt === null) return note({ fact: "key-state", version: version.id, state: "gone" });
+  // A discard without an answer may have taken the value: what cannot be read cannot be tried.
+  if (version.staged && !isStagedStill(c, version)) return note({ fact: "staged-seen", version: version.id, present: false });
   if (version.staged && accepts(c, version.id) === "accepted") {
     const again = version.deletedAt + Math.max(propagation, settle);
     return again > c.now.doc
