@@ -1,5 +1,15 @@
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -84,6 +94,11 @@ export class CommandLine {
     return { code, stderr, document: JSON.parse(stdout) };
   }
 
+  /** Of the processes that run now. */
+  pids(): number[] {
+    return [...this.#alive].flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
+  }
+
   /** Ends what still runs, too. */
   remove(): void {
     for (const child of this.#alive) child.kill("SIGKILL");
@@ -108,10 +123,11 @@ export class Place {
     writeFileSync(this.path("rotation.config.yaml"), text);
   }
 
-  /** What consumers of the .env file read; null while there is none. */
+  /** What consumers of the .env file read; null while there is nothing to read. */
   dotenv(secret: string): string | null {
     const file = this.path(`${secret}.env`);
-    return existsSync(file) ? (/^API_KEY=(.+)$/m.exec(readFileSync(file, "utf8"))?.[1] ?? null) : null;
+    if (!statSync(file, { throwIfNoEntry: false })?.isFile()) return null;
+    return /^API_KEY=(.+)$/m.exec(readFileSync(file, "utf8"))?.[1] ?? null;
   }
 
   /** The bytes of everything that is state: database, its journal, and whatever else lies beside it. */
