@@ -53,7 +53,9 @@ test("the consumer follows a rotation without a refused request", async () => {
   const ended = ending(consumer);
   await once(consumer.stdout, "data");
   // The policy requires that the consumer was seen on the new key, so this ends only after it changed over.
-  expect((await node(BIN, "--json", "rotate", "shop", "--wait", "--wait-max", "60s")).stdout).toContain('"outcome": "done"');
+  expect((await node(BIN, "--json", "rotate", "shop", "--wait", "--wait-max", "60s")).stdout).toContain(
+    '"outcome": "done"',
+  );
   consumer.kill();
   const { stdout, stderr } = await ended;
   expect(stderr).toBe("");

@@ -12,7 +12,8 @@ const CHAPTERS: Readonly<Record<string, string>> = {
   blocked: "## Blocked (exit 3): a person is needed",
 };
 
-const advice = (hint = "") => hint.replaceAll("{secret}", "SECRET").replace(/keyturn [a-z]+(?: [A-Z]+| --\w+)*/g, "`$&`");
+const advice = (hint = "") =>
+  hint.replaceAll("{secret}", "SECRET").replace(/keyturn [a-z]+(?: [A-Z]+| --\w+)*/g, "`$&`");
 
 test("the waiting reasons are all there", () => {
   const rows = reasons.flatMap(([code, { outcome, message, hint }]) =>
@@ -24,7 +25,12 @@ test("the waiting reasons are all there", () => {
 test.each(Object.entries(CHAPTERS))("every reason that is %s has its paragraph, and no other", (outcome, heading) => {
   const chapter = page(PAGE).split(heading)[1]?.split(/^## /m)[0] ?? "";
   const told = [...chapter.matchAll(/^### `([\w-]+)`$/gm)].map(([, code]) => code);
-  expect(told.sort()).toEqual(reasons.filter(([, one]) => one.outcome === outcome).map(([code]) => code as string).sort());
+  expect(told.sort()).toEqual(
+    reasons
+      .filter(([, one]) => one.outcome === outcome)
+      .map(([code]) => code as string)
+      .sort(),
+  );
 });
 
 test("the pages name no command that there is not", () => {

@@ -22,7 +22,7 @@ interface Schema {
   readonly $ref?: string;
 }
 
-const schema = (await jsonSchema()) as Schema & { readonly $defs: Readonly<Record<string, Schema>> };
+const schema = (await jsonSchema()) as unknown as Schema & { readonly $defs: Readonly<Record<string, Schema>> };
 
 /** What the schema itself does not say. */
 const MEANINGS: Readonly<Record<string, string>> = {
@@ -87,9 +87,11 @@ function rows(part: Schema, skip: readonly string[] = [], depth = Infinity, unde
   return Object.entries(properties).flatMap(([key, value]) => {
     if (value === false || skip.includes(key)) return [];
     const name = under === "" ? key : `${under}.${key}`;
-    const isMap = mapOf(value).properties !== undefined && form(value) !== "list of any" && mapOf(value) !== value.items;
+    const isMap =
+      mapOf(value).properties !== undefined && form(value) !== "list of any" && mapOf(value) !== value.items;
     const opened = isMap && depth > 1 ? rows(value, [], depth - 1, name) : [];
-    const described = !isMap || opened.length === 0 || value.description !== undefined || value.anyOf !== undefined || name in MEANINGS;
+    const described =
+      !isMap || opened.length === 0 || value.description !== undefined || value.anyOf !== undefined || name in MEANINGS;
     if (!described) return opened;
     const said = [value.description ?? "", value.default === undefined ? "" : `Default: ${String(value.default)}.`];
     const meaning = [...new Set(said)].filter((text) => text !== "" && !text.startsWith("A duration:"));
@@ -154,7 +156,9 @@ test.each(PROVIDERS)("docs/providers has the %s %s", async (kind, type) => {
     const shared = Object.keys((mine as Schema).properties ?? {});
     expectGenerated(file, "delivery", reference(own, [...shared, ...skip]));
   }
-  const entries = registry[kind] as Readonly<Record<string, { load(): Promise<{ published?: Readonly<Record<string, number>> }> }>>;
+  const entries = registry[kind] as Readonly<
+    Record<string, { load(): Promise<{ published?: Readonly<Record<string, number>> }> }>
+  >;
   const { published } = (await entries[type]?.load()) ?? {};
   if (published !== undefined) {
     const delays = Object.entries(published).map(([name, ms]) => [`\`${name}\``, formatDuration(ms)]);
@@ -163,6 +167,8 @@ test.each(PROVIDERS)("docs/providers has the %s %s", async (kind, type) => {
 });
 
 test("every type that this version brings has a page", () => {
-  const all = (["issuer", "store", "usage", "notifier", "state"] as const).flatMap((kind) => Object.keys(registry[kind]));
+  const all = (["issuer", "store", "usage", "notifier", "state"] as const).flatMap((kind) =>
+    Object.keys(registry[kind]),
+  );
   expect(all.sort()).toEqual(PROVIDERS.map(([, type]) => type as string).sort());
 });

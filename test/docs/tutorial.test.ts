@@ -99,7 +99,8 @@ async function freePort(): Promise<string> {
 test("the README's tutorial does what the README says", { timeout: 300_000 }, async () => {
   startShell();
   const port = await freePort();
-  const put = (text: string) => text.replaceAll(PORT, port).replaceAll("authority.db &", `authority.db --listen 127.0.0.1:${port} &`);
+  const put = (text: string) =>
+    text.replaceAll(PORT, port).replaceAll("authority.db &", `authority.db --listen 127.0.0.1:${port} &`);
   const all = blocks();
   expect(all.filter(({ kind }) => kind === "sh").length).toBeGreaterThan(8);
   for (const [index, { kind, text }] of all.entries()) {
