@@ -59,7 +59,7 @@ export function fileError(error: unknown, path: string, applied: Applied = "no")
     case "ENAMETOOLONG":
     case "EXDEV":
     case "EBUSY":
-      return new ProviderError("invalid", applied, `${path}: cannot be replaced here (${code})`);
+      return new ProviderError("invalid", applied, `${path}: cannot be used here (${code})`);
     case "EIO":
       return new ProviderError("unavailable", "maybe", `${path}: input/output error`);
     default:

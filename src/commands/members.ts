@@ -4,7 +4,7 @@ import { newState, type SecretState } from "../core/model.ts";
 import { hintOf, outcomeOf, type Outcome, type ReasonCode } from "../core/reasons.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { describeState, type StateReport } from "../engine/report.ts";
-import type { RunResult } from "../engine/run.ts";
+import type { RunResult } from "../engine/result.ts";
 import type { Paint } from "../ui/table.ts";
 import { table } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";

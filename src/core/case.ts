@@ -6,9 +6,9 @@ import type { DeliveryLook, Listing, Observed, ObservedKey, Query, Ref, Seen } f
 import type { ReasonCode } from "./reasons.ts";
 import type { DeliveryRules, Due, HookPoint, Now, SecretRules } from "./rules.ts";
 import type { Safeguard } from "./safeguards.ts";
-import { wantedId } from "./said.ts";
+import { wantedId } from "./wanted.ts";
 import { stillOpen } from "./edit.ts";
-import { failureOf, stepOf } from "./transition.ts";
+import { failureOf, stepOf } from "./failures.ts";
 
 /** Everything `decide` may look at. */
 export interface Case {
@@ -26,7 +26,13 @@ export interface Case {
 export type Action =
   | { readonly do: "issue"; readonly version: VersionId; readonly mint: Omit<Mint, "absences" | "again"> }
   | { readonly do: "stage" | "discard"; readonly version: VersionId; readonly delivery: DeliveryId }
-  | { readonly do: "promote" | "put"; readonly version: VersionId; readonly delivery: DeliveryId; readonly expected: Ref | null; readonly fresh: boolean }
+  | {
+      readonly do: "promote" | "put";
+      readonly version: VersionId;
+      readonly delivery: DeliveryId;
+      readonly expected: Ref | null;
+      readonly fresh: boolean;
+    }
   | { readonly do: "enable" | "disable" | "delete"; readonly version: VersionId }
   | { readonly do: "verify"; readonly version: VersionId }
   | { readonly do: "hook"; readonly point: HookPoint; readonly index: number; readonly id: string };
@@ -39,8 +45,20 @@ export type Decision =
   | { readonly decision: "look"; readonly queries: readonly Query[] }
   | { readonly decision: "act"; readonly action: Action }
   | { readonly decision: "note"; readonly facts: readonly Fact[] }
-  | { readonly decision: "wait"; readonly reason: ReasonCode; readonly message: string; readonly until: Instant | null; readonly keep?: boolean; readonly facts?: readonly Fact[] }
-  | { readonly decision: "blocked"; readonly reason: ReasonCode; readonly message: string; readonly facts?: readonly Fact[] }
+  | {
+      readonly decision: "wait";
+      readonly reason: ReasonCode;
+      readonly message: string;
+      readonly until: Instant | null;
+      readonly keep?: boolean;
+      readonly facts?: readonly Fact[];
+    }
+  | {
+      readonly decision: "blocked";
+      readonly reason: ReasonCode;
+      readonly message: string;
+      readonly facts?: readonly Fact[];
+    }
   | { readonly decision: "done"; readonly reason: "not-due"; readonly message: string };
 
 /**
@@ -73,7 +91,8 @@ export function ask(c: Case, ...queries: readonly Query[]): void {
   if (missing.length > 0) throw new Unanswered({ decision: "look", queries: missing });
   for (const query of queries) {
     const answer = answerOf(c, query);
-    if (answer != null && "failed" in answer) throw new Unanswered(wait(answer.failed.reason as ReasonCode, answer.failed.message, null));
+    if (answer != null && "failed" in answer)
+      throw new Unanswered(wait(answer.failed.reason as ReasonCode, answer.failed.message, null));
   }
 }
 
@@ -105,7 +124,12 @@ export function lookAtStores(c: Case): readonly Query[] {
   return c.rules.deliveries.filter(canLook).map((d) => ({ look: "delivery", delivery: d.id }));
 }
 
-export function wait(reason: ReasonCode, message: string, until: Instant | null, facts: readonly Fact[] = []): Decision {
+export function wait(
+  reason: ReasonCode,
+  message: string,
+  until: Instant | null,
+  facts: readonly Fact[] = [],
+): Decision {
   return { decision: "wait", reason, message, until, facts };
 }
 
@@ -138,18 +162,28 @@ export function settled(c: Case): Decision | null {
   const entries = open(c);
   if (entries.length === 0) return null;
   const what = [...new Set(entries.map((e) => `${e.effect} of ${e.version}`))].join(", ");
-  return wait("settling", `no answer came for ${what}; it may still take place`, Math.max(...entries.map((e) => e.until)));
+  return wait(
+    "settling",
+    `no answer came for ${what}; it may still take place`,
+    Math.max(...entries.map((e) => e.until)),
+  );
 }
 
 /** A disable or delete of `version` that may still land: no observation of it counts yet. */
 export function killMayLand(c: Case, version: VersionId): Decision | null {
   const entries = open(c).filter((e) => (e.effect === "disable" || e.effect === "delete") && e.version === version);
   if (entries.length === 0) return null;
-  return wait("settling", `a ${entries[0]?.effect} of ${version} may still take place`, Math.max(...entries.map((e) => e.until)));
+  return wait(
+    "settling",
+    `a ${entries[0]?.effect} of ${version} may still take place`,
+    Math.max(...entries.map((e) => e.until)),
+  );
 }
 
 export function stepName(action: Action): string {
-  return action.do === "hook" ? stepOf("hook", action.id) : stepOf(action.do, "delivery" in action ? action.delivery : null);
+  return action.do === "hook"
+    ? stepOf("hook", action.id)
+    : stepOf(action.do, "delivery" in action ? action.delivery : null);
 }
 
 /** The action, unless it failed lately or too often. */
@@ -163,7 +197,12 @@ export function attempt(c: Case, action: Action): Decision {
       const message = `${failure.step} failed ${failure.count} times: ${failure.message}`;
       return note({ fact: "stopped", stopped: { reason, message } });
     }
-    if (failure.retryAt > c.now.doc) return wait(failure.reason === "hook-failed" ? "hook-failed" : "provider-unavailable", failure.message, failure.retryAt);
+    if (failure.retryAt > c.now.doc)
+      return wait(
+        failure.reason === "hook-failed" ? "hook-failed" : "provider-unavailable",
+        failure.message,
+        failure.retryAt,
+      );
   }
   return { decision: "act", action };
 }

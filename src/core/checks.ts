@@ -1,11 +1,26 @@
 import type { Case, Decision } from "./case.ts";
-import { accepts, ask, attempt, authority, blocked, canLook, deliveryLook, isOff, keyOf, lookAtStores, note, settled, wait, wanted } from "./case.ts";
+import {
+  accepts,
+  ask,
+  attempt,
+  authority,
+  blocked,
+  canLook,
+  deliveryLook,
+  isOff,
+  keyOf,
+  lookAtStores,
+  note,
+  settled,
+  wait,
+  wanted,
+} from "./case.ts";
 import { formatDuration } from "./duration.ts";
 import type { DeliveryId, Serves, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
 import { quiet } from "./quiet.ts";
-import { ackedVersion } from "./said.ts";
+import { ackedVersion } from "./wanted.ts";
 
 /** A check of promise 4: null when it holds, else what stands in the way (or what has to be looked at first). */
 export type Check = (c: Case, victim: Version) => Decision | null;
@@ -45,13 +60,20 @@ export const minimumOver: Check = (c, victim) => {
   const from = c.state.rotation?.overlapFrom ?? c.now.doc;
   const blind = c.rules.usage === "none";
   const until = from + c.rules.overlap.minimum * (blind ? 2 : 1);
-  return until > c.now.doc ? wait("minimum-overlap", `both keys live for ${formatDuration(until - from)}${blind ? " (blind: no usage signal)" : ""}`, until) : null;
+  return until > c.now.doc
+    ? wait(
+        "minimum-overlap",
+        `both keys live for ${formatDuration(until - from)}${blind ? " (blind: no usage signal)" : ""}`,
+        until,
+      )
+    : null;
 };
 
 /** The overlap has begun: every store serves the wanted version, its delay to readers included. */
 export const overlapBegun: Check = (c) => {
   const from = c.state.rotation?.overlapFrom ?? null;
-  if (from !== null && from > c.now.doc && !isOff(c, "propagation")) return wait("distributing", "the last store's readers may still get the old value", from);
+  if (from !== null && from > c.now.doc && !isOff(c, "propagation"))
+    return wait("distributing", "the last store's readers may still get the old value", from);
   return null;
 };
 
@@ -69,16 +91,26 @@ export const nothingMayLand: Check = (c) => settled(c);
 /** Store lines taken out of the policy in flight may still serve the victim. */
 export const nothingForgotten: Check = (c, victim) => {
   const known = new Set(c.rules.deliveries.map((d) => d.id));
-  const lost = c.state.deliveries.find((d) => !known.has(d.id) && !isAcked(c, d) && (d.serves === null || d.serves === victim.id || victim.leftOpen.includes(d.id)));
+  const lost = c.state.deliveries.find(
+    (d) =>
+      !known.has(d.id) &&
+      !isAcked(c, d) &&
+      (d.serves === null || d.serves === victim.id || victim.leftOpen.includes(d.id)),
+  );
   if (lost === undefined || outageAccepted(c, victim)) return null;
   const serves = lost.serves === null ? "and nobody knows what it serves" : `while it served ${lost.serves}`;
-  return blocked("not-in-policy", `${lost.use} ${lost.name} was taken out of the policy ${serves}: put it back, or keyturn ack ${c.rules.name} --store ${lost.use} when nobody reads it`);
+  return blocked(
+    "not-in-policy",
+    `${lost.use} ${lost.name} was taken out of the policy ${serves}: put it back, or keyturn ack ${c.rules.name} --store ${lost.use} when nobody reads it`,
+  );
 };
 
 /** A person's word about one store: what it serves is no longer asked. */
 export function isAcked(c: Case, delivery: { readonly use: string; readonly name: string }): boolean {
   const goal = ackedVersion(c.state);
-  return c.state.acks.some((ack) => ack.kind === "store" && ack.version === goal && (ack.name === delivery.use || ack.name === delivery.name));
+  return c.state.acks.some(
+    (ack) => ack.kind === "store" && ack.version === goal && (ack.name === delivery.use || ack.name === delivery.name),
+  );
 }
 
 /** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */
@@ -90,8 +122,16 @@ export const writtenOver: Check = (c, victim) => {
   for (const delivery of c.rules.deliveries) {
     if (goal === null || !victim.leftOpen.includes(delivery.id)) continue;
     const staged = delivery.id === authority(c).id;
-    const expected = canLook(delivery) ? deliveryLook(c, delivery.id).ref : (deliveryOf(c.state, delivery.id)?.ref ?? null);
-    return attempt(c, { do: staged ? "promote" : "put", version: goal.id, delivery: delivery.id, expected, fresh: true });
+    const expected = canLook(delivery)
+      ? deliveryLook(c, delivery.id).ref
+      : (deliveryOf(c.state, delivery.id)?.ref ?? null);
+    return attempt(c, {
+      do: staged ? "promote" : "put",
+      version: goal.id,
+      delivery: delivery.id,
+      expected,
+      fresh: true,
+    });
   }
   return null;
 };
@@ -116,24 +156,38 @@ export const storesConfirmed: Check = (c, victim) => {
   for (const delivery of c.rules.deliveries) {
     const recorded = deliveryOf(c.state, delivery.id);
     const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
-    if (visible > c.now.doc && !isOff(c, "propagation")) return wait("distributing", `readers of ${delivery.name} may still get the old value`, visible);
-    const stands = (id: string | undefined): boolean => (goal === null ? id !== undefined && id !== victim.id : id === goal.id);
+    if (visible > c.now.doc && !isOff(c, "propagation"))
+      return wait("distributing", `readers of ${delivery.name} may still get the old value`, visible);
+    const stands = (id: string | undefined): boolean =>
+      goal === null ? id !== undefined && id !== victim.id : id === goal.id;
     if (!canLook(delivery)) {
       const proven = recorded !== null && (recorded.confirmedAt !== null || isAcked(c, recorded));
-      if (!proven || !stands(recorded.serves ?? undefined)) return wait("distributing", `${delivery.name} is not confirmed to serve ${goal?.id ?? "a living key"}`, null);
+      if (!proven || !stands(recorded.serves ?? undefined))
+        return wait("distributing", `${delivery.name} is not confirmed to serve ${goal?.id ?? "a living key"}`, null);
       continue;
     }
     const look = deliveryLook(c, delivery.id);
     if (goal === null && look.serves === "nothing" && isAsLeft(c, delivery.id, look.serves)) continue;
     if (typeof look.serves === "object" && stands(look.serves.version)) {
-      if (look.lagging.length > 0) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
+      if (look.lagging.length > 0)
+        return wait(
+          "replica-not-in-sync",
+          `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`,
+          null,
+        );
       continue;
     }
     if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (c.state.rotation?.repair && goal !== null) return note({ fact: "delivery-lost", delivery: delivery.id });
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
-    const since = recorded?.confirmedAt == null ? "" : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
-    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${goal?.id ?? "a living key"}${since}`);
+    const since =
+      recorded?.confirmedAt == null
+        ? ""
+        : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
+    return blocked(
+      "drift",
+      `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${goal?.id ?? "a living key"}${since}`,
+    );
   }
   return null;
 };
@@ -143,7 +197,11 @@ export function isAsLeft(c: Case, delivery: DeliveryId, serves: Serves): boolean
   const left = deliveryOf(c.state, delivery)?.serves ?? null;
   if (serves === "nothing") return left === null;
   if (typeof serves !== "object") return serves === "unknown";
-  return left === null || serves.version === left || (versionOf(c.state, serves.version)?.leftOpen.includes(delivery) ?? false);
+  return (
+    left === null ||
+    serves.version === left ||
+    (versionOf(c.state, serves.version)?.leftOpen.includes(delivery) ?? false)
+  );
 }
 
 export function wordFor(serves: unknown): string {
@@ -152,13 +210,16 @@ export function wordFor(serves: unknown): string {
 }
 
 /** The issuer lists the wanted key as enabled, and accepts it, right before the call. */
-export const newKeyAlive: Check = (c, victim) => {
+export const newKeyAlive: Check = (c) => {
   const goal = wanted(c);
   // No wanted version: nothing serves the victim, or an outage was accepted; there is nothing to verify.
   if (isOff(c, "new-key-verified") || goal === null) return null;
   const key = keyOf(c, goal);
-  if (key?.state !== "enabled") return wait("verifying", `the issuer lists the key of ${goal.id} as ${key?.state ?? "gone"}`, null);
-  return accepts(c, goal.id) === "accepted" ? null : blocked("verify-rejected", `the issuer does not accept the key of ${goal.id}`);
+  if (key?.state !== "enabled")
+    return wait("verifying", `the issuer lists the key of ${goal.id} as ${key?.state ?? "gone"}`, null);
+  return accepts(c, goal.id) === "accepted"
+    ? null
+    : blocked("verify-rejected", `the issuer does not accept the key of ${goal.id}`);
 };
 
 /** Where the keys and stores live is what was recorded with them. */
@@ -172,9 +233,16 @@ export function drifted(c: Case): Decision | null {
     const { serves } = deliveryLook(c, delivery.id);
     if (isAsLeft(c, delivery.id, serves)) continue;
     const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
-    if (visible > c.now.doc) return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
-    const since = recorded?.confirmedAt == null ? "" : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
-    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`);
+    if (visible > c.now.doc)
+      return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
+    const since =
+      recorded?.confirmedAt == null
+        ? ""
+        : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
+    return blocked(
+      "drift",
+      `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`,
+    );
   }
   return null;
 }
@@ -182,25 +250,34 @@ export function drifted(c: Case): Decision | null {
 export function bindingsOf(c: Case): Decision | null {
   const places: readonly { readonly what: string; readonly recorded: string | null; readonly name: string }[] = [
     { what: "issuer", recorded: c.state.issuerBinding, name: "the issuer" },
-    ...c.rules.deliveries.map((d) => ({ what: d.id, recorded: deliveryOf(c.state, d.id)?.binding ?? null, name: `${d.use} ${d.name}` })),
+    ...c.rules.deliveries.map((d) => ({
+      what: d.id,
+      recorded: deliveryOf(c.state, d.id)?.binding ?? null,
+      name: `${d.use} ${d.name}`,
+    })),
   ];
   ask(c, ...places.map(({ what }): Query => ({ look: "describe", what })));
   for (const { what, recorded, name } of places) {
     const seen = c.seen.described[what];
     if (seen === undefined || "failed" in seen) continue;
-    if (recorded !== null && recorded !== seen.value.binding) return blocked("binding-changed", `${name} was ${recorded} and is now ${seen.value.binding}`);
+    if (recorded !== null && recorded !== seen.value.binding)
+      return blocked("binding-changed", `${name} was ${recorded} and is now ${seen.value.binding}`);
     const finding = seen.value.findings.find((f) => f.blocks || c.rules.strict);
-    if (finding !== undefined) return blocked(finding.reason === "credentials-missing" ? "permission-missing" : finding.reason, finding.message);
+    if (finding !== undefined)
+      return blocked(finding.reason === "credentials-missing" ? "permission-missing" : finding.reason, finding.message);
   }
-  const lacks = c.state.issuerBinding === null || c.rules.deliveries.some((d) => deliveryOf(c.state, d.id)?.binding == null)
-    || c.state.deliveries[0]?.id !== c.rules.deliveries[0]?.id;
+  const lacks =
+    c.state.issuerBinding === null ||
+    c.rules.deliveries.some((d) => deliveryOf(c.state, d.id)?.binding == null) ||
+    c.state.deliveries[0]?.id !== c.rules.deliveries[0]?.id;
   if (!lacks) return null;
   const bindingOf = (what: string): string | null => {
     const seen = c.seen.described[what];
     return seen !== undefined && "value" in seen ? seen.value.binding : null;
   };
   return note({
-    fact: "bound", issuer: bindingOf("issuer"),
+    fact: "bound",
+    issuer: bindingOf("issuer"),
     deliveries: c.rules.deliveries.map((d) => ({ id: d.id, use: d.use, name: d.name, binding: bindingOf(d.id) })),
   });
 }

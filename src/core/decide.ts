@@ -53,14 +53,20 @@ function openIntent(c: Case): Decision | null {
   const { intent } = c.state;
   if (intent === null) return null;
   if (isOff(c, "no-replay")) return replay(c, intent);
-  return note({ fact: "closed", intent, closing: { how: "unknown", settle: settleOf(c.rules, intent.effect, intent.delivery) } });
+  return note({
+    fact: "closed",
+    intent,
+    closing: { how: "unknown", settle: settleOf(c.rules, intent.effect, intent.delivery) },
+  });
 }
 
 /** For the simulation alone: what every naive engine does. */
 function replay(c: Case, { effect, version, delivery }: Intent): Decision {
   const settle = settleOf(c.rules, effect, delivery);
-  if (effect === "enable" || effect === "disable" || effect === "delete") return { decision: "act", action: { do: effect, version } };
-  if (delivery === null || effect === "issue") return note({ fact: "closed", intent: c.state.intent as Intent, closing: { how: "unknown", settle } });
+  if (effect === "enable" || effect === "disable" || effect === "delete")
+    return { decision: "act", action: { do: effect, version } };
+  if (delivery === null || effect === "issue")
+    return note({ fact: "closed", intent: c.state.intent as Intent, closing: { how: "unknown", settle } });
   if (effect === "stage" || effect === "discard") return { decision: "act", action: { do: effect, version, delivery } };
   const expected = deliveryOf(c.state, delivery)?.ref ?? null;
   return { decision: "act", action: { do: effect, version, delivery, expected, fresh: false } };
@@ -72,7 +78,15 @@ function revokeFirst(c: Case): Decision | null {
   const goal = wanted(c)?.id;
   for (const victim of c.state.versions) {
     const alive = victim.status === "current" || victim.status === "retiring";
-    if (!victim.compromised || !alive || victim.id === goal || victim.keyId === null || victim.disabledAt !== null || victim.deletedAt !== null) continue;
+    if (
+      !victim.compromised ||
+      !alive ||
+      victim.id === goal ||
+      victim.keyId === null ||
+      victim.disabledAt !== null ||
+      victim.deletedAt !== null
+    )
+      continue;
     const decision = revoke(c, victim);
     if (decision !== null) return decision;
   }
@@ -86,24 +100,34 @@ function beginWhenDue(c: Case): Decision | null {
   if (c.state.lookAgainAt !== null) return null;
   if (stopped !== null) return blocked(stopped.reason as ReasonCode, stopped.message);
   if (!c.rules.enabled || c.due.at === null || !c.due.due) {
-    return { decision: "done", reason: "not-due", message: served === null && living(c.state).length === 0 ? "nothing issued or adopted yet" : "nothing is due" };
+    return {
+      decision: "done",
+      reason: "not-due",
+      message: served === null && living(c.state).length === 0 ? "nothing issued or adopted yet" : "nothing is due",
+    };
   }
   if (paused !== null) return wait("paused", `paused by ${paused.by}: ${paused.reason}`, null);
   const opens = c.due.opensAt;
-  if (opens !== null) return wait("outside-window", `due; its window opens in ${formatDuration(opens - c.now.wall)}`, c.now.doc + (opens - c.now.wall));
+  if (opens !== null)
+    return wait(
+      "outside-window",
+      `due; its window opens in ${formatDuration(opens - c.now.wall)}`,
+      c.now.doc + (opens - c.now.wall),
+    );
   return note({ fact: "begun", id: `r-${c.fresh.slice(0, 12)}`, reason: "scheduled", actor: "schedule" });
 }
 
 function finish(c: Case): Decision | null {
   if (c.state.rotation === null) return null;
   const goal = wanted(c);
-  if (goal === null && c.state.rotation.rollback === null) return blocked("nothing-to-roll-back-to", "no version is wanted");
+  if (goal === null && c.state.rotation.rollback === null)
+    return blocked("nothing-to-roll-back-to", "no version is wanted");
   const unsettled = settled(c);
   if (unsettled !== null) return unsettled;
-  if (c.state.lookAgainAt !== null) return wait("settling", "what is served is looked at once more, later", c.state.lookAgainAt);
+  if (c.state.lookAgainAt !== null)
+    return wait("settling", "what is served is looked at once more, later", c.state.lookAgainAt);
   // The last look of the rotation: what it leaves behind is what it meant to.
   const strayed = goal === null ? null : storesConfirmed(c, goal);
   if (strayed !== null) return strayed;
   return hook(c, "afterDone") ?? note({ fact: "ended" });
 }
-

@@ -27,7 +27,12 @@ export function parseDuration(text: string): Duration | null {
 export function formatDuration(duration: Duration): string {
   const ms = Math.max(0, Math.round(duration));
   if (ms < 1000) return ms === 0 ? "0 s" : `${ms} ms`;
-  const steps: [string, Duration][] = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]];
+  const steps: [string, Duration][] = [
+    ["d", 86_400_000],
+    ["h", 3_600_000],
+    ["min", 60_000],
+    ["s", 1000],
+  ];
   const first = steps.findIndex(([, size]) => ms >= size);
   const [unit, size] = steps[first] as [string, Duration];
   const head = `${Math.floor(ms / size)} ${unit}`;

@@ -8,7 +8,11 @@ export function withVersion(state: SecretState, id: VersionId, edit: (version: V
   return { ...state, versions: state.versions.map((v) => (v.id === id ? edit(v) : v)) };
 }
 
-export function withDelivery(state: SecretState, id: DeliveryId, edit: (delivery: DeliveryState) => DeliveryState): SecretState {
+export function withDelivery(
+  state: SecretState,
+  id: DeliveryId,
+  edit: (delivery: DeliveryState) => DeliveryState,
+): SecretState {
   return { ...state, deliveries: state.deliveries.map((d) => (d.id === id ? edit(d) : d)) };
 }
 
@@ -17,14 +21,38 @@ export function withRotation(state: SecretState, edit: Partial<NonNullable<Secre
 }
 
 /** Appends an event; its hash is set when the commit is sealed. */
-export function emit(state: SecretState, now: Now, actor: string, type: string, data: StateEvent["data"] = {}): SecretState {
-  const event: StateEvent = { seq: state.outbox.seq + 1, at: now.doc, wall: now.wall, actor, type, data, previous: "", hash: "" };
+export function emit(
+  state: SecretState,
+  now: Now,
+  actor: string,
+  type: string,
+  data: StateEvent["data"] = {},
+): SecretState {
+  const event: StateEvent = {
+    seq: state.outbox.seq + 1,
+    at: now.doc,
+    wall: now.wall,
+    actor,
+    type,
+    data,
+    previous: "",
+    hash: "",
+  };
   return { ...state, outbox: { ...state.outbox, events: [...state.outbox.events, event], seq: event.seq } };
 }
 
-export function acted(state: SecretState, now: Now, action: string, version: VersionId | null, delivery: DeliveryId | null): SecretState {
+export function acted(
+  state: SecretState,
+  now: Now,
+  action: string,
+  version: VersionId | null,
+  delivery: DeliveryId | null,
+): SecretState {
   const keyId = state.versions.find((v) => v.id === version)?.keyId ?? null;
-  return { ...state, actions: [...state.actions, { action, wall: now.wall, version, keyId, delivery }].slice(-ACTIONS_KEPT) };
+  return {
+    ...state,
+    actions: [...state.actions, { action, wall: now.wall, version, keyId, delivery }].slice(-ACTIONS_KEPT),
+  };
 }
 
 /** Entries that may still take place; those whose time has passed are gone without a commit of their own. */

@@ -1,11 +1,28 @@
 import type { Duration, Instant } from "./duration.ts";
-import type { DeliveryId, Failure, Intent, Lease, Mint, Outbox, RotationReason, Stopped, UsageMemory, VersionId } from "./model.ts";
+import type {
+  DeliveryId,
+  Failure,
+  Intent,
+  Lease,
+  Mint,
+  Outbox,
+  RotationReason,
+  Stopped,
+  UsageMemory,
+  VersionId,
+} from "./model.ts";
 import type { KeyId, Ref } from "./observed.ts";
 import type { Word } from "./words.ts";
 
 /** How an effect ended for its sender. `refused`: it certainly changed nothing. `unknown`: it may have, or may yet. */
 export type Closing =
-  | { readonly how: "done"; readonly keyId?: KeyId; readonly createdAt?: Instant; readonly ref?: Ref; readonly confirmed?: boolean }
+  | {
+      readonly how: "done";
+      readonly keyId?: KeyId;
+      readonly createdAt?: Instant;
+      readonly ref?: Ref;
+      readonly confirmed?: boolean;
+    }
   | { readonly how: "refused" }
   | { readonly how: "unknown"; readonly settle: Duration };
 
@@ -18,23 +35,48 @@ export type Fact =
   | { readonly fact: "begun"; readonly id: string; readonly reason: RotationReason; readonly actor: string }
   | { readonly fact: "intended"; readonly intent: Intent; readonly mint: Omit<Mint, "absences" | "again"> | null }
   | { readonly fact: "closed"; readonly intent: Intent; readonly closing: Closing }
-  | { readonly fact: "key-found"; readonly version: VersionId; readonly keyId: KeyId; readonly createdAt: Instant; readonly inferred: boolean }
+  | {
+      readonly fact: "key-found";
+      readonly version: VersionId;
+      readonly keyId: KeyId;
+      readonly createdAt: Instant;
+      readonly inferred: boolean;
+    }
   | { readonly fact: "key-absent"; readonly version: VersionId }
   | { readonly fact: "given-up"; readonly version: VersionId; readonly why: string }
   | { readonly fact: "key-state"; readonly version: VersionId; readonly state: "enabled" | "disabled" | "gone" }
   | { readonly fact: "staged-seen"; readonly version: VersionId; readonly present: boolean }
-  | { readonly fact: "delivery-seen"; readonly delivery: DeliveryId; readonly serves: VersionId; readonly ref: Ref | null; readonly confirmed: boolean }
+  | {
+      readonly fact: "delivery-seen";
+      readonly delivery: DeliveryId;
+      readonly serves: VersionId;
+      readonly ref: Ref | null;
+      readonly confirmed: boolean;
+    }
   /** It drifted, and a person wants ours pushed again. */
   | { readonly fact: "delivery-lost"; readonly delivery: DeliveryId }
   | { readonly fact: "verified"; readonly version: VersionId; readonly result: "accepted" | "rejected" | "unknown" }
   | { readonly fact: "hook-done"; readonly hook: string }
   | { readonly fact: "overlap-started"; readonly from: Instant }
-  | { readonly fact: "usage-looked"; readonly memories: Readonly<Record<VersionId, Readonly<Record<string, UsageMemory>>>> }
+  | {
+      readonly fact: "usage-looked";
+      readonly memories: Readonly<Record<VersionId, Readonly<Record<string, UsageMemory>>>>;
+    }
   | { readonly fact: "reminded"; readonly who: readonly string[] }
   | { readonly fact: "escalated"; readonly who: readonly string[] }
-  | { readonly fact: "failed"; readonly failure: Omit<Failure, "count" | "at" | "retryAt">; readonly retryIn: Duration; readonly counts: boolean }
+  | {
+      readonly fact: "failed";
+      readonly failure: Omit<Failure, "count" | "at" | "retryAt">;
+      readonly retryIn: Duration;
+      readonly counts: boolean;
+    }
   | { readonly fact: "debt"; readonly version: VersionId; readonly error: string; readonly retryIn: Duration }
-  | { readonly fact: "refused"; readonly stopped: Omit<Stopped, "at" | "halts">; readonly delivery: DeliveryId | null; readonly back: boolean }
+  | {
+      readonly fact: "refused";
+      readonly stopped: Omit<Stopped, "at" | "halts">;
+      readonly delivery: DeliveryId | null;
+      readonly back: boolean;
+    }
   | { readonly fact: "stopped"; readonly stopped: Omit<Stopped, "at" | "halts"> }
   | { readonly fact: "dead"; readonly version: VersionId }
   | { readonly fact: "handed-back"; readonly version: VersionId }
@@ -45,11 +87,20 @@ export type Fact =
   | { readonly fact: "ended" }
   | { readonly fact: "read"; readonly cursors: Outbox["cursors"]; readonly retryAt: Outbox["retryAt"] }
   | { readonly fact: "stood"; readonly reason: string; readonly message: string; readonly until: Instant | null }
-  | { readonly fact: "noticed"; readonly event: string; readonly data: Readonly<Record<string, string | number | boolean | null>> }
+  | {
+      readonly fact: "noticed";
+      readonly event: string;
+      readonly data: Readonly<Record<string, string | number | boolean | null>>;
+    }
   | {
       readonly fact: "bound";
       readonly issuer: string | null;
-      readonly deliveries: readonly { readonly id: DeliveryId; readonly use: string; readonly name: string; readonly binding: string | null }[];
+      readonly deliveries: readonly {
+        readonly id: DeliveryId;
+        readonly use: string;
+        readonly name: string;
+        readonly binding: string | null;
+      }[];
     }
   | {
       readonly fact: "adopted";

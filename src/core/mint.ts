@@ -1,5 +1,17 @@
 import type { Action, Case, Decision } from "./case.ts";
-import { ask, attempt, blocked, canLook, deliveryLook, hook, isOff, listing, lookAtStores, note, settled, wait } from "./case.ts";
+import {
+  ask,
+  attempt,
+  blocked,
+  canLook,
+  deliveryLook,
+  hook,
+  listing,
+  lookAtStores,
+  note,
+  settled,
+  wait,
+} from "./case.ts";
 import { bindingsOf, drifted, guardPause, outageAccepted } from "./checks.ts";
 import { granule, isStagedStill } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
@@ -16,7 +28,15 @@ export function mint(c: Case): Decision | null {
   const paused = guardPause(c, nobody);
   if (paused !== null) return paused;
   ask(c, { look: "keys" }, ...lookAtStores(c));
-  const standing = bindingsOf(c) ?? unmanaged(c) ?? drifted(c) ?? settled(c) ?? gauge(c) ?? ghosts(c) ?? slots(c) ?? hook(c, "beforeRotate");
+  const standing =
+    bindingsOf(c) ??
+    unmanaged(c) ??
+    drifted(c) ??
+    settled(c) ??
+    gauge(c) ??
+    ghosts(c) ??
+    slots(c) ??
+    hook(c, "beforeRotate");
   if (standing !== null) return standing;
   return laterGranule(c) ?? attempt(c, issue(c, listing(c)));
 }
@@ -45,13 +65,20 @@ function laterGranule(c: Case): Decision | null {
   const { asOf } = listing(c);
   if (granule(asOf + c.seen.keysAge, grain) > granule(asOf, grain)) return null;
   const until = c.now.doc + (grain - (asOf % grain)) - c.seen.keysAge + 1;
-  return { decision: "wait", reason: "settling", message: "waiting for the issuer's next second, so that the new key can be told from others", until, keep: true };
+  return {
+    decision: "wait",
+    reason: "settling",
+    message: "waiting for the issuer's next second, so that the new key can be told from others",
+    until,
+    keep: true,
+  };
 }
 
 function unmanaged(c: Case): Decision | null {
   if (c.state.versions.some((v) => v.keyId !== null)) return null;
   for (const delivery of c.rules.deliveries.filter(canLook)) {
-    if (deliveryLook(c, delivery.id).serves !== "nothing") return blocked("unmanaged", `${delivery.use} ${delivery.name} already serves a value that nobody adopted`);
+    if (deliveryLook(c, delivery.id).serves !== "nothing")
+      return blocked("unmanaged", `${delivery.use} ${delivery.name} already serves a value that nobody adopted`);
   }
   return null;
 }
@@ -59,7 +86,12 @@ function unmanaged(c: Case): Decision | null {
 /** Usage is looked at when a rotation starts: what is learnt of gaps now shortens or lengthens the overlap. */
 function gauge(c: Case): Decision | null {
   const from = versionOf(c.state, c.state.rotation?.from ?? null);
-  if (c.rules.usage === "none" || from === null || (from.usageLookedAt ?? -Infinity) >= (c.state.rotation?.startedAt ?? 0)) return null;
+  if (
+    c.rules.usage === "none" ||
+    from === null ||
+    (from.usageLookedAt ?? -Infinity) >= (c.state.rotation?.startedAt ?? 0)
+  )
+    return null;
   ask(c, { look: "usage" });
   return note({ fact: "usage-looked", memories: { [from.id]: rememberAll(from, c.rules, c.seen) } });
 }
@@ -85,29 +117,42 @@ function slots(c: Case): Decision | null {
   const freed = freeSlot(c, alive);
   if (freed !== null) return freed;
   const strangers = keys.filter((key) => !alive.some((v) => v.keyId === key.keyId));
-  if (maxKeys === 1 && strangers.length === 0) return blocked("no-overlap-consent", "the issuer holds one key, so the old one has to die before the new one is made");
+  if (maxKeys === 1 && strangers.length === 0)
+    return blocked(
+      "no-overlap-consent",
+      "the issuer holds one key, so the old one has to die before the new one is made",
+    );
   const which = strangers.map((key) => key.keyId).join(", ");
   return strangers.length > 0
     ? blocked("slots-full-foreign", `the issuer holds ${keys.length} of ${maxKeys} keys; not ours: ${which}`)
-    : blocked("slots-full-ours", `the issuer holds ${keys.length} of ${maxKeys} keys, all ours: ${alive.map((v) => v.id).join(", ")}`);
+    : blocked(
+        "slots-full-ours",
+        `the issuer holds ${keys.length} of ${maxKeys} keys, all ours: ${alive.map((v) => v.id).join(", ")}`,
+      );
 }
 
 /** What may go, or be gone back to, when the new key has no room. */
 function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
-  const served = new Set(c.rules.deliveries.map((d) => {
-    const serves = canLook(d) ? deliveryLook(c, d.id).serves : { version: deliveryOf(c.state, d.id)?.serves ?? "" };
-    return typeof serves === "object" ? serves.version : "";
-  }));
+  const served = new Set(
+    c.rules.deliveries.map((d) => {
+      const serves = canLook(d) ? deliveryLook(c, d.id).serves : { version: deliveryOf(c.state, d.id)?.serves ?? "" };
+      return typeof serves === "object" ? serves.version : "";
+    }),
+  );
   const leaked = alive.filter((v) => v.compromised);
   // A mirror that cannot be read and whose write was left open may serve any of them.
   const sure = c.rules.deliveries.every((d) => canLook(d) || deliveryOf(c.state, d.id)?.writtenAt != null);
   const unserved = leaked.find((v) => !served.has(v.id) && c.rules.deliveries.every((d) => !v.leftOpen.includes(d.id)));
   if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {
-    const sound = alive.find((v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null);
+    const sound = alive.find(
+      (v) => !v.compromised && (v.status === "retiring" || v.status === "disabled") && v.deletedAt === null,
+    );
     if (sound?.staged) {
       const present = isStagedStill(c, sound);
-      return note(present ? { fact: "turned-to", version: sound.id } : { fact: "staged-seen", version: sound.id, present });
+      return note(
+        present ? { fact: "turned-to", version: sound.id } : { fact: "staged-seen", version: sound.id, present },
+      );
     }
     if (sound?.disabledAt != null && !served.has(sound.id)) return revoke(c, sound);
     const apart = leaked.length === alive.length ? converge(c) : null;
@@ -127,10 +172,11 @@ function converge(c: Case): Decision | null {
   if (goal === null || typeof goal !== "object") return null;
   for (const mirror of mirrors) {
     const recorded = deliveryOf(c.state, mirror.id);
-    const look = canLook(mirror) ? deliveryLook(c, mirror.id) : { serves: { version: recorded?.writtenAt == null ? "" : (recorded.serves ?? "") }, ref: null };
+    const look = canLook(mirror)
+      ? deliveryLook(c, mirror.id)
+      : { serves: { version: recorded?.writtenAt == null ? "" : (recorded.serves ?? "") }, ref: null };
     if (typeof look.serves === "object" && look.serves.version === goal.version) continue;
     return attempt(c, { do: "put", version: goal.version, delivery: mirror.id, expected: look.ref, fresh: false });
   }
   return null;
 }
-

@@ -281,7 +281,12 @@ export interface SecretState {
   readonly minted: number;
   readonly versions: readonly Version[];
   readonly rotation: Rotation | null;
-  readonly last: { readonly id: string; readonly reason: RotationReason; readonly endedAt: Instant; readonly outcome: "done" | "rolled-back" } | null;
+  readonly last: {
+    readonly id: string;
+    readonly reason: RotationReason;
+    readonly endedAt: Instant;
+    readonly outcome: "done" | "rolled-back";
+  } | null;
   readonly intent: Intent | null;
   readonly mayLand: readonly MayLand[];
   readonly deliveries: readonly DeliveryState[];
@@ -292,7 +297,12 @@ export interface SecretState {
   readonly incident: Incident | null;
   readonly stopped: Stopped | null;
   /** What the newest run that held the lease ended in, for `status`; null once the document has moved since. */
-  readonly standing: { readonly reason: string; readonly message: string; readonly until: Instant | null; readonly at: Instant } | null;
+  readonly standing: {
+    readonly reason: string;
+    readonly message: string;
+    readonly until: Instant | null;
+    readonly at: Instant;
+  } | null;
   /** A person said `rotate` while a rolled back rotation was still in flight: begin when it has ended. */
   readonly queued: { readonly id: string; readonly by: string; readonly repair: boolean } | null;
   readonly acks: readonly Ack[];
@@ -304,7 +314,9 @@ export interface SecretState {
 
 /** The secret's versions that may still be alive at the issuer, or whose mint is not yet resolved. */
 export function living(state: SecretState): readonly Version[] {
-  return state.versions.filter((v) => v.status !== "destroyed" && !(v.status === "abandoned" && v.keyId === null && v.mint === null));
+  return state.versions.filter(
+    (v) => v.status !== "destroyed" && !(v.status === "abandoned" && v.keyId === null && v.mint === null),
+  );
 }
 
 export function versionOf(state: SecretState, id: VersionId | null): Version | null {
@@ -318,9 +330,31 @@ export function deliveryOf(state: SecretState, id: DeliveryId): DeliveryState | 
 /** A secret nobody has managed yet. `clock` is the wall clock of whoever makes it. */
 export function newState(name: string, clock: Instant): SecretState {
   return {
-    schema: 1, name, commitId: "", seq: 0, clock, epoch: 0, lease: null, minted: 0, versions: [], rotation: null, last: null,
-    intent: null, mayLand: [], deliveries: [], issuerBinding: null, strangers: [], holds: [], paused: null, incident: null,
-    stopped: null, standing: null, queued: null, acks: [], lookAgainAt: null,
-    outbox: { events: [], seq: 0, hash: "", cursors: {}, dropped: 0, retryAt: {} }, actions: [],
+    schema: 1,
+    name,
+    commitId: "",
+    seq: 0,
+    clock,
+    epoch: 0,
+    lease: null,
+    minted: 0,
+    versions: [],
+    rotation: null,
+    last: null,
+    intent: null,
+    mayLand: [],
+    deliveries: [],
+    issuerBinding: null,
+    strangers: [],
+    holds: [],
+    paused: null,
+    incident: null,
+    stopped: null,
+    standing: null,
+    queued: null,
+    acks: [],
+    lookAgainAt: null,
+    outbox: { events: [], seq: 0, hash: "", cursors: {}, dropped: 0, retryAt: {} },
+    actions: [],
   };
 }

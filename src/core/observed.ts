@@ -55,7 +55,13 @@ export interface KeyUsage {
 
 /** One finding of a preflight. `blocks` is false where the adapter cannot tell or it only matters later. */
 export interface Finding {
-  readonly reason: "identity-mismatch" | "permission-missing" | "foreign-pending" | "name-conflict" | "store-unsuitable" | "credentials-missing";
+  readonly reason:
+    | "identity-mismatch"
+    | "permission-missing"
+    | "foreign-pending"
+    | "name-conflict"
+    | "store-unsuitable"
+    | "credentials-missing";
   readonly blocks: boolean;
   readonly message: string;
   readonly hint?: string;
@@ -75,7 +81,9 @@ export interface DeliveryLook {
 }
 
 /** Absent, failed and unknown are three answers: a look that failed says so, it is never an absence. */
-export type Seen<T> = { readonly value: T } | { readonly failed: { readonly reason: string; readonly message: string } };
+export type Seen<T> =
+  | { readonly value: T }
+  | { readonly failed: { readonly reason: string; readonly message: string } };
 
 export type Query =
   | { readonly look: "describe"; readonly what: "issuer" | DeliveryId }
@@ -104,5 +112,12 @@ export interface Observed {
 }
 
 export const NOTHING_OBSERVED: Observed = {
-  described: {}, keys: null, keysAge: 0, deliveries: {}, staged: {}, usage: null, accepts: {}, held: new Set(),
+  described: {},
+  keys: null,
+  keysAge: 0,
+  deliveries: {},
+  staged: {},
+  usage: null,
+  accepts: {},
+  held: new Set(),
 };

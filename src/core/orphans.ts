@@ -1,5 +1,21 @@
 import type { Case, Decision } from "./case.ts";
-import { accepts, ask, attempt, authority, blocked, deliveryLook, isOff, keyOf, listing, lookAtStores, note, open, settled, wait, wanted } from "./case.ts";
+import {
+  accepts,
+  ask,
+  attempt,
+  authority,
+  blocked,
+  deliveryLook,
+  isOff,
+  keyOf,
+  listing,
+  lookAtStores,
+  note,
+  open,
+  settled,
+  wait,
+  wanted,
+} from "./case.ts";
 import { drifted, guardHolds, guardPause } from "./checks.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { Version } from "./model.ts";
@@ -24,14 +40,28 @@ function resolve(c: Case, version: Version): Decision {
   if (version.mint === null) return note({ fact: "given-up", version: version.id, why: "never issued" });
   const wantedNow = c.state.rotation?.to === version.id && c.state.rotation.rollback === null && !version.compromised;
   const { keys } = listing(c);
-  const candidates = c.rules.issuer.labels ? keys.filter((key) => key.label === version.id) : inferred(c, version, keys);
+  const candidates = c.rules.issuer.labels
+    ? keys.filter((key) => key.label === version.id)
+    : inferred(c, version, keys);
   const [only] = candidates;
   if (only !== undefined && candidates.length === 1) {
-    if (c.rules.issuer.issueIdempotent && wantedNow) return guardPause(c, version) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
-    if (!c.rules.issuer.labels && c.rules.orphans === "block") return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
-    return note({ fact: "key-found", version: version.id, keyId: only.keyId, createdAt: only.createdAt, inferred: !c.rules.issuer.labels });
+    if (c.rules.issuer.issueIdempotent && wantedNow)
+      return guardPause(c, version) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
+    if (!c.rules.issuer.labels && c.rules.orphans === "block")
+      return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
+    return note({
+      fact: "key-found",
+      version: version.id,
+      keyId: only.keyId,
+      createdAt: only.createdAt,
+      inferred: !c.rules.issuer.labels,
+    });
   }
-  if (candidates.length > 1) return blocked("orphan-ambiguous", `one of ${candidates.map((key) => key.keyId).join(", ")} may be ${version.id}, whose answer was lost`);
+  if (candidates.length > 1)
+    return blocked(
+      "orphan-ambiguous",
+      `one of ${candidates.map((key) => key.keyId).join(", ")} may be ${version.id}, whose answer was lost`,
+    );
   if (version.mint.absences === 0 && !trusting) return note({ fact: "key-absent", version: version.id });
   return note({ fact: "given-up", version: version.id, why: "no key appeared" });
 }
@@ -41,8 +71,14 @@ function inferred(c: Case, version: Version, keys: readonly ObservedKey[]): read
   const mint = version.mint as NonNullable<Version["mint"]>;
   const grain = c.rules.issuer.timing.timeGranularity;
   const ours = new Set(c.state.versions.map((v) => v.keyId));
-  return keys.filter((key) => !mint.listed.includes(key.keyId) && !ours.has(key.keyId) && !c.state.strangers.includes(key.keyId)
-    && granule(key.createdAt, grain) > granule(mint.listedAt, grain) && key.createdAt <= mint.listedAt + mint.within);
+  return keys.filter(
+    (key) =>
+      !mint.listed.includes(key.keyId) &&
+      !ours.has(key.keyId) &&
+      !c.state.strangers.includes(key.keyId) &&
+      granule(key.createdAt, grain) > granule(mint.listedAt, grain) &&
+      key.createdAt <= mint.listedAt + mint.within,
+  );
 }
 
 export function granule(at: Instant, size: Duration): number {
@@ -59,7 +95,8 @@ function valueLost(c: Case, version: Version): Decision {
   const present = isStagedStill(c, version);
   if (present) return note({ fact: "staged-seen", version: version.id, present });
   const entry = open(c).find((e) => e.effect === "stage" && e.version === version.id);
-  if (entry !== undefined) return wait("settling", `no answer came for the stage of ${version.id}; it may still take place`, entry.until);
+  if (entry !== undefined)
+    return wait("settling", `no answer came for the stage of ${version.id}; it may still take place`, entry.until);
   return note({ fact: "given-up", version: version.id, why: "its value is lost" });
 }
 
@@ -68,8 +105,10 @@ export function cleanUp(c: Case): Decision | null {
   if (isOff(c, "orphan-first")) return null;
   for (const version of c.state.versions) {
     // Where an outage was accepted a store may still serve a dead key: its value stays until it is replaced.
-    const deadButStaged = version.status === "destroyed" && version.staged && !c.state.deliveries.some((d) => d.serves === version.id);
-    if (deadButStaged || (version.status === "abandoned" && (version.keyId !== null || version.staged))) return remove(c, version);
+    const deadButStaged =
+      version.status === "destroyed" && version.staged && !c.state.deliveries.some((d) => d.serves === version.id);
+    if (deadButStaged || (version.status === "abandoned" && (version.keyId !== null || version.staged)))
+      return remove(c, version);
   }
   return null;
 }
@@ -80,7 +119,12 @@ function remove(c: Case, version: Version): Decision {
   ask(c, { look: "keys" }, ...lookAtStores(c));
   for (const delivery of c.rules.deliveries) {
     const look = c.seen.deliveries[delivery.id] === undefined ? null : deliveryLook(c, delivery.id);
-    if (look !== null && typeof look.serves === "object" && look.serves.version === version.id && wanted(c)?.id !== version.id) {
+    if (
+      look !== null &&
+      typeof look.serves === "object" &&
+      look.serves.version === version.id &&
+      wanted(c)?.id !== version.id
+    ) {
       return blocked("drift", `${delivery.name} serves ${version.id}, which no store was asked to serve`);
     }
   }
@@ -88,7 +132,9 @@ function remove(c: Case, version: Version): Decision {
   if (strayed !== null) return strayed;
   const key = version.keyId === null ? null : keyOf(c, version);
   if (version.handBack) {
-    return key?.state === "disabled" && !version.compromised ? attempt(c, { do: "enable", version: version.id }) : note({ fact: "handed-back", version: version.id });
+    return key?.state === "disabled" && !version.compromised
+      ? attempt(c, { do: "enable", version: version.id })
+      : note({ fact: "handed-back", version: version.id });
   }
   if (version.origin === "inferred" && key !== null && !version.compromised && usedByAnybody(c, version)) {
     return note({ fact: "said", word: { word: "release", keyId: key.keyId }, by: "keyturn", id: c.fresh });
@@ -100,11 +146,18 @@ function remove(c: Case, version: Version): Decision {
 function kill(c: Case, version: Version, key: ObservedKey | null): Decision {
   if (version.deletedAt !== null || key === null) return believeGone(c, version, key);
   if (c.rules.issuer.canDisable && version.disabledAt === null) {
-    return key.state === "disabled" ? note({ fact: "key-state", version: version.id, state: "disabled" }) : attempt(c, { do: "disable", version: version.id });
+    return key.state === "disabled"
+      ? note({ fact: "key-state", version: version.id, state: "disabled" })
+      : attempt(c, { do: "disable", version: version.id });
   }
   if (version.origin === "inferred" && !c.rules.exclusive && version.disabledAt !== null) {
     const watch = version.disabledAt + usageDelay(c);
-    if (watch > c.now.doc) return wait("settling", `${version.keyId} was inferred to be ours and is disabled; watched a while before it is deleted`, watch);
+    if (watch > c.now.doc)
+      return wait(
+        "settling",
+        `${version.keyId} was inferred to be ours and is disabled; watched a while before it is deleted`,
+        watch,
+      );
   }
   return attempt(c, { do: "delete", version: version.id });
 }
@@ -120,14 +173,23 @@ export function believeGone(c: Case, version: Version, key: ObservedKey | null):
     const again = (version.deletedAt ?? c.now.doc) + Math.max(listSettle, propagation, settle);
     return again > c.now.doc
       ? wait("settling", `${version.keyId} is deleted but still listed`, again)
-      : note({ fact: "key-state", version: version.id, state: key.state }, { fact: "debt", version: version.id, error: "still listed after its delete", retryIn: c.rules.retry.backoff });
+      : note(
+          { fact: "key-state", version: version.id, state: key.state },
+          { fact: "debt", version: version.id, error: "still listed after its delete", retryIn: c.rules.retry.backoff },
+        );
   }
   const trustFrom = (version.createdAt ?? 0) + listSettle + c.rules.issuer.timing.timeGranularity;
   const { asOf } = listing(c);
-  if (asOf < trustFrom) return wait("settling", `${version.keyId} is not listed, but listings may lag behind its creation`, c.now.doc + (trustFrom - asOf));
+  if (asOf < trustFrom)
+    return wait(
+      "settling",
+      `${version.keyId} is not listed, but listings may lag behind its creation`,
+      c.now.doc + (trustFrom - asOf),
+    );
   if (version.deletedAt === null) return note({ fact: "key-state", version: version.id, state: "gone" });
   // A discard without an answer may have taken the value: what cannot be read cannot be tried.
-  if (version.staged && !isStagedStill(c, version)) return note({ fact: "staged-seen", version: version.id, present: false });
+  if (version.staged && !isStagedStill(c, version))
+    return note({ fact: "staged-seen", version: version.id, present: false });
   if (version.staged && accepts(c, version.id) === "accepted") {
     const again = version.deletedAt + Math.max(propagation, settle);
     return again > c.now.doc
@@ -154,5 +216,7 @@ function usageDelay(c: Case): Duration {
 function usedByAnybody(c: Case, version: Version): boolean {
   if (c.rules.usage === "none") return false;
   ask(c, { look: "usage" });
-  return Object.values(rememberAll(version, c.rules, c.seen)).some((memory) => Object.values(memory.who).some((m) => m.count > 0 || m.deniedAt !== null));
+  return Object.values(rememberAll(version, c.rules, c.seen)).some((memory) =>
+    Object.values(memory.who).some((m) => m.count > 0 || m.deniedAt !== null),
+  );
 }

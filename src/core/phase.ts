@@ -1,8 +1,19 @@
 import type { SecretState } from "./model.ts";
 import { versionOf } from "./model.ts";
-import { wantedId } from "./said.ts";
+import { wantedId } from "./wanted.ts";
 
-export const PHASES = ["idle", "issuing", "staging", "verifying", "promoting", "distributing", "overlap", "soaking", "deleting", "rolling-back"] as const;
+export const PHASES = [
+  "idle",
+  "issuing",
+  "staging",
+  "verifying",
+  "promoting",
+  "distributing",
+  "overlap",
+  "soaking",
+  "deleting",
+  "rolling-back",
+] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** Where a rotation stands, derived from the document: nothing stores it. */
@@ -10,7 +21,8 @@ export function phaseOf(state: SecretState): Phase {
   const { rotation } = state;
   if (rotation === null) return "idle";
   const wanted = versionOf(state, wantedId(state));
-  if (rotation.rollback !== null) return wanted?.status === "current" && rotation.overlapFrom !== null ? ending(state) : "rolling-back";
+  if (rotation.rollback !== null)
+    return wanted?.status === "current" && rotation.overlapFrom !== null ? ending(state) : "rolling-back";
   if (wanted === null || wanted.status === "minting") return "issuing";
   if (!wanted.staged && wanted.status === "pending") return "staging";
   if (wanted.status === "pending") return wanted.exposed ? "promoting" : "verifying";

@@ -13,13 +13,21 @@ export function quiet(c: Case, victim: Version): Decision | null {
   const before = judge(victim, wanted(c), c);
   if (c.seen.usage === null) {
     const next = nextLookAt(victim, before, c.rules);
-    if (next > c.now.doc) return overdue(c, before) ?? standing(c, victim, before, next, []) ?? wait("settling", "usage was looked at a moment ago", next);
+    if (next > c.now.doc)
+      return (
+        overdue(c, before) ??
+        standing(c, victim, before, next, []) ??
+        wait("settling", "usage was looked at a moment ago", next)
+      );
   }
   ask(c, { look: "usage" });
   const looked = afterLook(c, victim);
   const old = versionOf(looked.state, victim.id) as Version;
   const judgements = judge(old, versionOf(looked.state, wanted(c)?.id ?? null), { ...c, state: looked.state });
-  const stands = standing({ ...c, state: looked.state }, old, judgements, nextLookAt(old, judgements, c.rules), [looked.fact, ...reminders(c, judgements)]);
+  const stands = standing({ ...c, state: looked.state }, old, judgements, nextLookAt(old, judgements, c.rules), [
+    looked.fact,
+    ...reminders(c, judgements),
+  ]);
   // News is remembered before it is acted on: a refused use speaks up once, and adoption stays known.
   const news = refusals(old) > refusals(victim) || adopted(judgements) > adopted(before);
   return stands ?? (news ? note(looked.fact) : null);
@@ -30,32 +38,64 @@ function adopted(judgements: readonly Judgement[]): number {
 }
 
 function refusals(version: Version): number {
-  return Math.max(-Infinity, ...Object.values(version.usage).flatMap((memory) => Object.values(memory.who).map((m) => m.deniedAt ?? -Infinity)));
+  return Math.max(
+    -Infinity,
+    ...Object.values(version.usage).flatMap((memory) => Object.values(memory.who).map((m) => m.deniedAt ?? -Infinity)),
+  );
 }
 
 /** The document as it will be once the look is recorded. */
 function afterLook(c: Case, victim: Version): { readonly state: Case["state"]; readonly fact: Fact } {
   const memories: Record<VersionId, Readonly<Record<string, UsageMemory>>> = {};
-  for (const version of [victim, wanted(c)]) if (version !== null) memories[version.id] = rememberAll(version, c.rules, c.seen);
-  const versions = c.state.versions.map((v) => (memories[v.id] === undefined ? v : { ...v, usage: memories[v.id] ?? v.usage, usageLookedAt: c.now.doc }));
+  for (const version of [victim, wanted(c)])
+    if (version !== null) memories[version.id] = rememberAll(version, c.rules, c.seen);
+  const versions = c.state.versions.map((v) =>
+    memories[v.id] === undefined ? v : { ...v, usage: memories[v.id] ?? v.usage, usageLookedAt: c.now.doc },
+  );
   return { state: { ...c.state, versions }, fact: { fact: "usage-looked", memories } };
 }
 
-function standing(c: Case, victim: Version, judgements: readonly Judgement[], next: number, facts: readonly Fact[]): Decision | null {
+function standing(
+  c: Case,
+  victim: Version,
+  judgements: readonly Judgement[],
+  next: number,
+  facts: readonly Fact[],
+): Decision | null {
   if (!isOff(c, "old-key-quiet")) {
     const users = judgements.filter((j) => j.verdict === "in-use");
     const unknown = judgements.filter((j) => j.verdict === "unknown");
-    if (users.length > 0) return atMaximum(c, users, facts) ?? wait("old-key-in-use", users.map((j) => sentence(c, victim, j)).join("; "), next, facts);
-    if (unknown.length > 0) return atMaximum(c, unknown, facts) ?? wait("usage-unknown", unknown.map((j) => sentence(c, victim, j)).join("; "), next, facts);
+    if (users.length > 0)
+      return (
+        atMaximum(c, users, facts) ??
+        wait("old-key-in-use", users.map((j) => sentence(c, victim, j)).join("; "), next, facts)
+      );
+    if (unknown.length > 0)
+      return (
+        atMaximum(c, unknown, facts) ??
+        wait("usage-unknown", unknown.map((j) => sentence(c, victim, j)).join("; "), next, facts)
+      );
   }
   if (isOff(c, "adoption")) return null;
   const late = adoption(judgements, facts, next);
-  return late === null ? null : (atMaximum(c, judgements.filter((j) => j.mustAdopt && !j.adopted), facts) ?? late);
+  return late === null
+    ? null
+    : (atMaximum(
+        c,
+        judgements.filter((j) => j.mustAdopt && !j.adopted),
+        facts,
+      ) ?? late);
 }
 
-function adoption(judgements: readonly Judgement[], facts: readonly Fact[], next: number | null = null): Decision | null {
+function adoption(
+  judgements: readonly Judgement[],
+  facts: readonly Fact[],
+  next: number | null = null,
+): Decision | null {
   const missing = judgements.filter((j) => j.mustAdopt && !j.adopted).map((j) => j.name);
-  return missing.length === 0 ? null : wait("not-adopted", `${missing.join(", ")} not yet seen on the new key`, next, facts);
+  return missing.length === 0
+    ? null
+    : wait("not-adopted", `${missing.join(", ")} not yet seen on the new key`, next, facts);
 }
 
 /** One consumer in the words of `status`: the floor explains itself. */
@@ -74,7 +114,12 @@ function maximumAt(c: Case): number {
 /** At the maximum nothing is revoked: a person is asked (`block`), or told and the waiting goes on (`alert`). */
 function atMaximum(c: Case, who: readonly Judgement[], facts: readonly Fact[]): Decision | null {
   if (maximumAt(c) > c.now.doc || c.rules.overlap.onMaximum === "alert") return null;
-  return { decision: "blocked", reason: "overlap-maximum", message: `${who.map((j) => j.name).join(", ")} still needs the old key after ${formatDuration(c.rules.overlap.maximum)}`, facts };
+  return {
+    decision: "blocked",
+    reason: "overlap-maximum",
+    message: `${who.map((j) => j.name).join(", ")} still needs the old key after ${formatDuration(c.rules.overlap.maximum)}`,
+    facts,
+  };
 }
 
 /** A maximum reached between two looks is told at once. */

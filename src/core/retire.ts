@@ -10,13 +10,22 @@ import { nextLookAt, rememberAll } from "./usage.ts";
 /** Every key of ours but the wanted one ends: leaked ones first, then the oldest. */
 export function retireOthers(c: Case): Decision | null {
   const goal = wanted(c)?.id;
-  const victims = c.state.versions.filter((v) => v.id !== goal && v.keyId !== null && (v.status === "retiring" || v.status === "disabled" || v.status === "current"));
+  const victims = c.state.versions.filter(
+    (v) =>
+      v.id !== goal &&
+      v.keyId !== null &&
+      (v.status === "retiring" || v.status === "disabled" || v.status === "current"),
+  );
   const urgent = [...victims].sort((a, b) => Number(b.compromised) - Number(a.compromised));
   let standing: Decision | null = null;
   for (const victim of urgent) {
     const decision = revoke(c, victim);
     // One that has to wait does not hold up another.
-    if (decision !== null && (decision.decision === "act" || decision.decision === "look" || decision.decision === "note")) return decision;
+    if (
+      decision !== null &&
+      (decision.decision === "act" || decision.decision === "look" || decision.decision === "note")
+    )
+      return decision;
     standing = soonest(standing, decision);
   }
   return standing;
@@ -35,7 +44,8 @@ export function revoke(c: Case, victim: Version): Decision | null {
 }
 
 function next(c: Case, victim: Version): Decision | null {
-  if (victim.deletedAt !== null) return guardHolds(c, victim) ?? backOff(c, victim) ?? believeGone(c, victim, keyOf(c, victim));
+  if (victim.deletedAt !== null)
+    return guardHolds(c, victim) ?? backOff(c, victim) ?? believeGone(c, victim, keyOf(c, victim));
   const { canDisable } = c.rules.issuer;
   if (canDisable && victim.status !== "disabled") return backOff(c, victim) ?? disable(c, victim);
   return (canDisable ? soak(c, victim) : null) ?? backOff(c, victim) ?? end(c, victim);
@@ -56,8 +66,10 @@ function end(c: Case, victim: Version): Decision | null {
   const key = keyOf(c, victim);
   if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });
   const shows = (victim.disabledAt ?? -Infinity) + c.rules.issuer.timing.propagation;
-  if (key.state === "enabled" && shows > c.now.doc) return wait("settling", `the listing may still show ${victim.keyId} as it was before its disable`, shows);
-  if (key.state === "enabled" && c.rules.issuer.canDisable) return note({ fact: "key-state", version: victim.id, state: "enabled" });
+  if (key.state === "enabled" && shows > c.now.doc)
+    return wait("settling", `the listing may still show ${victim.keyId} as it was before its disable`, shows);
+  if (key.state === "enabled" && c.rules.issuer.canDisable)
+    return note({ fact: "key-state", version: victim.id, state: "enabled" });
   return hook(c, "beforeRevoke") ?? attempt(c, { do: "delete", version: victim.id });
 }
 
@@ -66,18 +78,33 @@ function soak(c: Case, victim: Version): Decision | null {
   if (victim.compromised || isSpent(c, victim)) return null;
   const until = (victim.disabledAt ?? c.now.doc) + c.rules.soak.for;
   if (until <= c.now.doc) return null;
-  const resting = (next: number, facts: readonly Fact[] = []): Decision => wait("soaking", `the old key is disabled and is deleted in ${formatDuration(until - c.now.doc)}`, next, facts);
+  const resting = (next: number, facts: readonly Fact[] = []): Decision =>
+    wait("soaking", `the old key is disabled and is deleted in ${formatDuration(until - c.now.doc)}`, next, facts);
   const glance = nextGlance(c, victim, until);
   if (!watches(c) || glance > c.now.doc) return resting(glance);
   ask(c, { look: "usage" });
   const memories = rememberAll(victim, c.rules, c.seen);
   const looked = { fact: "usage-looked", memories: { [victim.id]: memories } } as const;
   // Only what is newer than the look before: each refused use speaks up once.
-  const refused = Object.entries(memories).flatMap(([id, memory]) => Object.entries(memory.who).filter(([who, m]) => !m.own && (m.deniedAt ?? -Infinity) > (victim.usage[id]?.who[who]?.deniedAt ?? -Infinity)));
-  const told = refused.length === 0 ? [] : [{ fact: "noticed", event: "failed-use", data: { version: victim.id, who: refused.map(([who]) => who).join(", ") } } as const];
+  const refused = Object.entries(memories).flatMap(([id, memory]) =>
+    Object.entries(memory.who).filter(
+      ([who, m]) => !m.own && (m.deniedAt ?? -Infinity) > (victim.usage[id]?.who[who]?.deniedAt ?? -Infinity),
+    ),
+  );
+  const told =
+    refused.length === 0
+      ? []
+      : [
+          {
+            fact: "noticed",
+            event: "failed-use",
+            data: { version: victim.id, who: refused.map(([who]) => who).join(", ") },
+          } as const,
+        ];
   const ours = refused.some(([, m]) => m.count > 0);
   const held = guardPause(c, victim);
-  if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite && held === null) return reenable(c, victim, looked);
+  if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite && held === null)
+    return reenable(c, victim, looked);
   return resting(nextGlance(c, { ...victim, usageLookedAt: c.now.doc }, until), [looked, ...told]);
 }
 
@@ -100,6 +127,7 @@ function nextGlance(c: Case, victim: Version, until: number): number {
 /** Inside the grace of an incident usage is waited for; at its end it no longer is. */
 function capAtGrace(c: Case, victim: Version, decision: Decision | null): Decision | null {
   const grace = c.state.incident?.graceUntil;
-  if (decision?.decision !== "wait" || grace === undefined || !victim.compromised || grace <= c.now.doc) return decision;
+  if (decision?.decision !== "wait" || grace === undefined || !victim.compromised || grace <= c.now.doc)
+    return decision;
   return decision.until === null || decision.until > grace ? { ...decision, until: grace } : decision;
 }

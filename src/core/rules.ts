@@ -127,7 +127,8 @@ export interface Now {
 /** How long after its sender's last moment an effect may still take place. */
 export function settleOf(rules: SecretRules, effect: string, delivery: DeliveryId | null): Duration {
   const store = rules.deliveries.find((d) => d.id === delivery);
-  if (delivery !== null) return store ? store.traits.timing.settle : Math.max(0, ...rules.deliveries.map((d) => d.traits.timing.settle));
+  if (delivery !== null)
+    return store ? store.traits.timing.settle : Math.max(0, ...rules.deliveries.map((d) => d.traits.timing.settle));
   const { settle, listSettle, propagation } = rules.issuer.timing;
   // What a key call did shows only after the issuer's own delay: until then a listing would mislead.
   return settle + (effect === "issue" ? listSettle : propagation);

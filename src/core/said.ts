@@ -3,7 +3,8 @@ import type { SecretState, VersionId } from "./model.ts";
 import { living, versionOf } from "./model.ts";
 import type { ReasonCode } from "./reasons.ts";
 import type { Now } from "./rules.ts";
-import { abandon, begin, turnBack } from "./transition.ts";
+import { abandon, begin, turnBack } from "./rotation.ts";
+import { ackedVersion, wantedId } from "./wanted.ts";
 import type { Word } from "./words.ts";
 
 /** Why a word cannot be honoured; the document stays as it is. */
@@ -12,21 +13,11 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** The version that stores shall serve: the rotation's new one, the old one after a rollback, else the current. */
-export function wantedId(state: SecretState): VersionId | null {
-  const { rotation } = state;
-  if (rotation === null) return state.versions.find((v) => v.status === "current")?.id ?? null;
-  return rotation.rollback === null ? rotation.to : rotation.from;
-}
-
-/** What an `ack` is about: the wanted version; while an incident has none yet, what the authority serves. */
-export function ackedVersion(state: SecretState): VersionId | null {
-  return wantedId(state) ?? state.deliveries[0]?.serves ?? null;
-}
-
 /** Whether a delete of the version was committed: from then on there is no way back to it. */
 function deleteIntended(state: SecretState, id: VersionId): boolean {
-  return [...state.mayLand, ...(state.intent ? [state.intent] : [])].some((e) => e.effect === "delete" && e.version === id);
+  return [...state.mayLand, ...(state.intent ? [state.intent] : [])].some(
+    (e) => e.effect === "delete" && e.version === id,
+  );
 }
 
 /** null: the word is in order. */
@@ -43,9 +34,13 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
       return refuseRollback(state);
     case "revoke": {
       const version = versionOf(state, word.version);
-      if (version === null || !living(state).includes(version)) return { reason: "not-due", message: `no living version ${word.version}` };
+      if (version === null || !living(state).includes(version))
+        return { reason: "not-due", message: `no living version ${word.version}` };
       if (version.id === wantedId(state) || version.status === "current") {
-        return { reason: "drift", message: `${version.id} is the current version; replace it with: keyturn emergency ${state.name}` };
+        return {
+          reason: "drift",
+          message: `${version.id} is the current version; replace it with: keyturn emergency ${state.name}`,
+        };
       }
       return null;
     }
@@ -56,7 +51,9 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
       return alive.length === 0 ? { reason: "unmanaged", message: "no key of this secret is recorded" } : null;
     }
     case "ack":
-      return ackedVersion(state) === null ? { reason: "unmanaged", message: "there is no current version to acknowledge" } : null;
+      return ackedVersion(state) === null
+        ? { reason: "unmanaged", message: "there is no current version to acknowledge" }
+        : null;
     case "release":
       return living(state).some((v) => v.keyId === word.keyId && v.origin !== "inferred")
         ? { reason: "slots-full-ours", message: `${word.keyId} is a key that this secret made` }
@@ -71,7 +68,8 @@ function refuseRollback(state: SecretState): Refusal | null {
   const { rotation } = state;
   if (rotation === null) return nowhere("no rotation is in flight: the earlier key is gone, or there never was one");
   if (rotation.rollback !== null) return null;
-  if (state.incident !== null) return { reason: "compromised", message: "an emergency is under way, and a leaked key never comes back" };
+  if (state.incident !== null)
+    return { reason: "compromised", message: "an emergency is under way, and a leaked key never comes back" };
   const from = versionOf(state, rotation.from);
   const exposed = versionOf(state, rotation.to)?.exposed ?? false;
   if (from === null) return exposed ? nowhere("this is the first key of the secret") : null;
@@ -81,29 +79,58 @@ function refuseRollback(state: SecretState): Refusal | null {
 }
 
 /** Applies a word that `refusalOf` let pass. */
-export function applyWord(state: SecretState, word: Word, by: string, id: string, now: Now, stamps = true): SecretState {
-  const tell = (next: SecretState, data: Record<string, string | number | boolean | null> = {}): SecretState => emit(next, now, by, word.word, data);
+export function applyWord(
+  state: SecretState,
+  word: Word,
+  by: string,
+  id: string,
+  now: Now,
+  stamps = true,
+): SecretState {
+  const tell = (next: SecretState, data: Record<string, string | number | boolean | null> = {}): SecretState =>
+    emit(next, now, by, word.word, data);
   switch (word.word) {
     case "rotate":
       return rotate(state, word.repair, by, id, now);
     case "hold":
-      return tell({ ...state, holds: [...state.holds, { reason: word.reason, by, at: now.doc, until: word.until }] }, { reason: word.reason });
+      return tell(
+        { ...state, holds: [...state.holds, { reason: word.reason, by, at: now.doc, until: word.until }] },
+        { reason: word.reason },
+      );
     case "unhold":
       return tell({ ...state, holds: [] });
     case "ack": {
       const version = ackedVersion(state) as VersionId;
       const others = state.acks.filter((a) => !(a.kind === word.kind && a.name === word.name && a.version === version));
-      return tell({ ...state, acks: [...others, { kind: word.kind, name: word.name, version, by, at: now.doc }] }, { kind: word.kind, name: word.name, version });
+      return tell(
+        { ...state, acks: [...others, { kind: word.kind, name: word.name, version, by, at: now.doc }] },
+        { kind: word.kind, name: word.name, version },
+      );
     }
     case "rollback":
-      return tell({ ...turnBack(preempt(state), by, now), stopped: { halts: false, reason: "rolled-back", message: `rolled back by ${by}`, at: now.doc }, queued: null });
+      return tell({
+        ...turnBack(preempt(state), by, now),
+        stopped: { halts: false, reason: "rolled-back", message: `rolled back by ${by}`, at: now.doc },
+        queued: null,
+      });
     case "revoke":
       return tell(
-        withVersion(state, word.version, (v) => ({ ...v, expedite: true, compromised: v.compromised || word.compromised })),
+        withVersion(state, word.version, (v) => ({
+          ...v,
+          expedite: true,
+          compromised: v.compromised || word.compromised,
+        })),
         { version: word.version, compromised: word.compromised },
       );
     case "emergency":
-      return emergency(tell(preempt(state), { versions: word.versions?.join(", ") ?? "all" }), word, by, id, now, stamps);
+      return emergency(
+        tell(preempt(state), { versions: word.versions?.join(", ") ?? "all" }),
+        word,
+        by,
+        id,
+        now,
+        stamps,
+      );
     case "pause":
       return tell({ ...state, paused: { reason: word.reason, by, at: now.doc } }, { reason: word.reason });
     case "resume":
@@ -112,8 +139,12 @@ export function applyWord(state: SecretState, word: Word, by: string, id: string
       return tell(preempt(state));
     case "release": {
       const inferred = living(state).find((v) => v.keyId === word.keyId && v.origin === "inferred");
-      if (inferred === undefined) return tell({ ...state, strangers: [...new Set([...state.strangers, word.keyId])] }, { keyId: word.keyId });
-      return tell(withVersion(state, inferred.id, (v) => ({ ...v, handBack: true })), { keyId: word.keyId });
+      if (inferred === undefined)
+        return tell({ ...state, strangers: [...new Set([...state.strangers, word.keyId])] }, { keyId: word.keyId });
+      return tell(
+        withVersion(state, inferred.id, (v) => ({ ...v, handBack: true })),
+        { keyId: word.keyId },
+      );
     }
   }
 }
@@ -127,19 +158,42 @@ function rotate(state: SecretState, repair: boolean, by: string, id: string, now
   const { rotation } = state;
   if (rotation === null) return begin(state, { id, reason: "manual", actor: by, repair }, now);
   // A repair trusts no store: each is looked at, or written, once more, and the overlap counts from then.
-  const deliveries = repair ? state.deliveries.map((d) => ({ ...d, writtenAt: null, confirmedAt: null })) : state.deliveries;
+  const deliveries = repair
+    ? state.deliveries.map((d) => ({ ...d, writtenAt: null, confirmedAt: null }))
+    : state.deliveries;
   const overlapFrom = repair ? null : rotation.overlapFrom;
-  const again = emit(withRotation({ ...state, deliveries, stopped: null }, { failures: [], mints: 0, overlapFrom, repair: rotation.repair || repair }), now, by, "rotate", { repair });
+  const again = emit(
+    withRotation(
+      { ...state, deliveries, stopped: null },
+      { failures: [], mints: 0, overlapFrom, repair: rotation.repair || repair },
+    ),
+    now,
+    by,
+    "rotate",
+    { repair },
+  );
   return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
 }
 
-function emergency(state: SecretState, word: Extract<Word, { word: "emergency" }>, by: string, id: string, now: Now, stamps: boolean): SecretState {
+function emergency(
+  state: SecretState,
+  word: Extract<Word, { word: "emergency" }>,
+  by: string,
+  id: string,
+  now: Now,
+  stamps: boolean,
+): SecretState {
   const leaked = new Set(stamps ? (word.versions ?? living(state).map((v) => v.id)) : []);
   let next: SecretState = {
     ...state,
     versions: state.versions.map((v) => (leaked.has(v.id) ? { ...v, compromised: true } : v)),
     incident: {
-      id, at: now.doc, by, graceUntil: now.doc + word.grace, revokeFirst: word.revokeFirst, acceptOutage: word.acceptOutage,
+      id,
+      at: now.doc,
+      by,
+      graceUntil: now.doc + word.grace,
+      revokeFirst: word.revokeFirst,
+      acceptOutage: word.acceptOutage,
       overrideHold: word.overrideHold,
     },
     stopped: null,

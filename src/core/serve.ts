@@ -1,5 +1,20 @@
 import type { Case, Decision } from "./case.ts";
-import { ask, attempt, authority, blocked, canLook, deliveryLook, hook, isOff, keyOf, killMayLand, lookAtStores, note, wait, wanted } from "./case.ts";
+import {
+  ask,
+  attempt,
+  authority,
+  blocked,
+  canLook,
+  deliveryLook,
+  hook,
+  isOff,
+  keyOf,
+  killMayLand,
+  lookAtStores,
+  note,
+  wait,
+  wanted,
+} from "./case.ts";
 import { bindingsOf, isAcked, isAsLeft, storesConfirmed, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
@@ -9,12 +24,24 @@ import type { DeliveryRules } from "./rules.ts";
 export function serve(c: Case): Decision | null {
   const goal = wanted(c);
   if (goal === null || c.state.rotation === null) return null;
-  return revive(c, goal) ?? stage(c, goal) ?? prove(c, goal) ?? bindings(c, goal) ?? keepOld(c, goal) ?? deliver(c, goal) ?? afterDistribute(c, goal);
+  return (
+    revive(c, goal) ??
+    stage(c, goal) ??
+    prove(c, goal) ??
+    bindings(c, goal) ??
+    keepOld(c, goal) ??
+    deliver(c, goal) ??
+    afterDistribute(c, goal)
+  );
 }
 
 /** Rollback: the key it leads back to must be enabled first. */
 function revive(c: Case, goal: Version): Decision | null {
-  const comesBack = goal.status === "disabled" || (goal.status === "retiring" && (goal.verification === null || goal.verification.last === "rejected") && (c.state.lookAgainAt ?? 0) <= c.now.doc);
+  const comesBack =
+    goal.status === "disabled" ||
+    (goal.status === "retiring" &&
+      (goal.verification === null || goal.verification.last === "rejected") &&
+      (c.state.lookAgainAt ?? 0) <= c.now.doc);
   if (!comesBack) return null;
   if (goal.compromised) return blocked("compromised", `${goal.id} has leaked and never comes back`);
   const late = killMayLand(c, goal.id);
@@ -46,12 +73,22 @@ function prove(c: Case, goal: Version): Decision | null {
   if (late !== null) return late;
   if (v === null) return attempt(c, { do: "verify", version: goal.id });
   const parked = v.last !== "accepted" && c.now.doc - v.firstTryAt >= deadline;
-  const pause = v.last === "accepted" ? spread / Math.max(1, successes - 1) : Math.min(5000, Math.max(100, deadline / 60));
+  const pause =
+    v.last === "accepted" ? spread / Math.max(1, successes - 1) : Math.min(5000, Math.max(100, deadline / 60));
   const next = v.lastTryAt + (parked ? Math.max(pause, c.rules.retry.backoff) : pause);
   if (next <= c.now.doc) return attempt(c, { do: "verify", version: goal.id });
-  if (!parked) return wait("verifying", v.last === "accepted" ? `accepted ${v.successes} of ${successes} times` : "not accepted yet", next);
+  if (!parked)
+    return wait(
+      "verifying",
+      v.last === "accepted" ? `accepted ${v.successes} of ${successes} times` : "not accepted yet",
+      next,
+    );
   return v.last === "rejected"
-    ? { decision: "blocked", reason: "verify-rejected", message: `the issuer refuses the key of ${goal.id}; it is kept, and tried again by the next run` }
+    ? {
+        decision: "blocked",
+        reason: "verify-rejected",
+        message: `the issuer refuses the key of ${goal.id}; it is kept, and tried again by the next run`,
+      }
     : wait("provider-unavailable", "the issuer does not say whether it accepts the new key", next);
 }
 
@@ -68,7 +105,12 @@ function isServed(recorded: DeliveryState | null, goal: Version): boolean {
 /** What is replaced must stay readable: an adopted value is kept in the authority, for a rollback puts it back. */
 function keepOld(c: Case, goal: Version): Decision | null {
   const old = versionOf(c.state, c.state.rotation?.from ?? null);
-  const needed = old !== null && old.id !== goal.id && !old.staged && !old.compromised && (old.status === "current" || old.status === "retiring");
+  const needed =
+    old !== null &&
+    old.id !== goal.id &&
+    !old.staged &&
+    !old.compromised &&
+    (old.status === "current" || old.status === "retiring");
   if (!needed || c.state.rotation?.overlapFrom !== null) return null;
   const served = c.rules.deliveries.filter(canLook).some((d) => {
     const { serves } = deliveryLook(c, d.id);
@@ -103,27 +145,51 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
   }
   if (version === goal.id) {
     const lags = look.lagging.length > 0;
-    if (lags && recorded?.serves === goal.id) return wait("replica-not-in-sync", `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`, null);
+    if (lags && recorded?.serves === goal.id)
+      return wait(
+        "replica-not-in-sync",
+        `${delivery.name}: ${look.lagging.join(", ")} does not have the new value yet`,
+        null,
+      );
     return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: look.ref, confirmed: !lags });
   }
   if (!isAsLeft(c, delivery.id, look.serves) && !c.state.rotation?.repair && !isOff(c, "drift")) {
-    return blocked("drift", `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`);
+    return blocked(
+      "drift",
+      `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`,
+    );
   }
   const staged = delivery.id === authority(c).id;
-  return attempt(c, { do: staged ? "promote" : "put", version: goal.id, delivery: delivery.id, expected: look.ref, fresh: false });
+  return attempt(c, {
+    do: staged ? "promote" : "put",
+    version: goal.id,
+    delivery: delivery.id,
+    expected: look.ref,
+    fresh: false,
+  });
 }
 
 /** A mirror that cannot be read: its receipt is all there is. */
 function overwrite(c: Case, delivery: DeliveryRules, goal: Version): Decision | null {
   const recorded = deliveryOf(c.state, delivery.id);
   const received = recorded?.serves === goal.id && recorded.writtenAt !== null;
-  if (!received) return killMayLand(c, goal.id) ?? attempt(c, { do: "put", version: goal.id, delivery: delivery.id, expected: recorded?.ref ?? null, fresh: false });
-  if (delivery.traits.proof === "receipt") return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
+  if (!received)
+    return (
+      killMayLand(c, goal.id) ??
+      attempt(c, { do: "put", version: goal.id, delivery: delivery.id, expected: recorded?.ref ?? null, fresh: false })
+    );
+  if (delivery.traits.proof === "receipt")
+    return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
   const acked = isAcked(c, delivery);
   const told = c.rules.hooks.afterDistribute > 0 ? hook(c, "afterDistribute") : undefined;
-  if (acked || told === null) return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
+  if (acked || told === null)
+    return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: recorded.ref, confirmed: true });
   if (told !== undefined) return told;
-  return wait("distributing", `nothing proves that ${delivery.use} ${delivery.name} serves the new value: keyturn ack ${c.rules.name} --store ${delivery.use}`, null);
+  return wait(
+    "distributing",
+    `nothing proves that ${delivery.use} ${delivery.name} serves the new value: keyturn ack ${c.rules.name} --store ${delivery.use}`,
+    null,
+  );
 }
 
 /** The overlap starts once the last store's readers get the new value and its hooks are done. */
@@ -138,7 +204,10 @@ function afterDistribute(c: Case, goal: Version): Decision | null {
   const from = Math.max(c.now.doc, ...ready);
   const again = c.state.rotation.rollback !== null || c.state.rotation.reason === "emergency";
   const settle = Math.max(c.rules.issuer.timing.settle, ...c.rules.deliveries.map((d) => d.traits.timing.settle));
-  return note({ fact: "overlap-started", from }, ...(again && goal.verification !== null ? [{ fact: "look-again", in: LOOK_AGAIN + settle } as const] : []));
+  return note(
+    { fact: "overlap-started", from },
+    ...(again && goal.verification !== null ? [{ fact: "look-again", in: LOOK_AGAIN + settle } as const] : []),
+  );
 }
 
 /** The longest that an intent may have lasted before its request was sent. */
@@ -157,6 +226,7 @@ export function lookAgain(c: Case): Decision | null {
   const key = keyOf(c, goal);
   if (key?.state === "disabled" && !goal.compromised) return attempt(c, { do: "enable", version: goal.id });
   const seen = c.seen.accepts[goal.id];
-  if (seen !== undefined && "value" in seen && seen.value === "rejected") return blocked("verify-rejected", `stores serve ${goal.id}, and the issuer does not accept it`);
+  if (seen !== undefined && "value" in seen && seen.value === "rejected")
+    return blocked("verify-rejected", `stores serve ${goal.id}, and the issuer does not accept it`);
   return note({ fact: "looked-again" });
 }

@@ -5,7 +5,11 @@ export const MOVES: readonly { readonly from: VersionStatus; readonly to: Versio
   { from: "minting", to: "pending", when: "the issuer's answer, or a listing, gave the key id" },
   { from: "minting", to: "abandoned", when: "the issuer refused, or no key appeared" },
   { from: "pending", to: "current", when: "the authority serves it" },
-  { from: "pending", to: "abandoned", when: "its value is lost, or it is unwanted before any store was asked to serve it" },
+  {
+    from: "pending",
+    to: "abandoned",
+    when: "its value is lost, or it is unwanted before any store was asked to serve it",
+  },
   { from: "pending", to: "retiring", when: "unwanted after a store was asked to serve it" },
   { from: "current", to: "retiring", when: "the authority serves another" },
   { from: "retiring", to: "current", when: "rollback: the authority serves it again" },
@@ -23,7 +27,9 @@ const REVIVALS = new Set(["pending>current", "retiring>current", "disabled>retir
 export class IllegalTransition extends Error {
   override readonly name = "IllegalTransition";
   constructor(version: Version, to: VersionStatus) {
-    super(`version ${version.id} cannot go from ${version.status} to ${to}${version.compromised ? " (compromised)" : ""}`);
+    super(
+      `version ${version.id} cannot go from ${version.status} to ${to}${version.compromised ? " (compromised)" : ""}`,
+    );
   }
 }
 

@@ -21,14 +21,20 @@ export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monito
     }
     const back = old !== undefined && event.last > old.last && old.last > -Infinity;
     // One register: it still showed the old use at the look before, so that long was silent for certain.
-    const lookedGap = back && monitor.traits.history === "last-only" ? Math.max(0, (memory?.until ?? old.last) - old.last) : 0;
+    const lookedGap =
+      back && monitor.traits.history === "last-only" ? Math.max(0, (memory?.until ?? old.last) - old.last) : 0;
     const betweenGap = back && monitor.traits.history === "events" ? Math.max(0, event.first - old.last) : 0;
     who[event.who] = {
-      ...base, last: Math.max(base.last, event.last), count: Math.max(base.count, event.count),
-      gap: Math.max(base.gap, event.longestGap ?? 0, lookedGap, betweenGap), own: event.own ?? base.own,
+      ...base,
+      last: Math.max(base.last, event.last),
+      count: Math.max(base.count, event.count),
+      gap: Math.max(base.gap, event.longestGap ?? 0, lookedGap, betweenGap),
+      own: event.own ?? base.own,
     };
   }
-  const newest = Object.entries(who).sort(([, a], [, b]) => Math.max(b.last, b.deniedAt ?? 0) - Math.max(a.last, a.deniedAt ?? 0));
+  const newest = Object.entries(who).sort(
+    ([, a], [, b]) => Math.max(b.last, b.deniedAt ?? 0) - Math.max(a.last, a.deniedAt ?? 0),
+  );
   return {
     from: memory === undefined || !Number.isFinite(memory.from) ? seen.from : Math.min(memory.from, seen.from),
     until: covered ? Math.max(memory?.until ?? -Infinity, seen.until) : (memory?.until ?? seen.from),
@@ -38,15 +44,24 @@ export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monito
 }
 
 /** The memories of a version after the looks in `observed`; a monitor that failed or left the key out is unknown. */
-export function rememberAll(version: Version, rules: SecretRules, observed: Observed): Readonly<Record<string, UsageMemory>> {
+export function rememberAll(
+  version: Version,
+  rules: SecretRules,
+  observed: Observed,
+): Readonly<Record<string, UsageMemory>> {
   if (rules.usage === "none" || observed.usage === null || version.keyId === null) return version.usage;
   const memories: Record<string, UsageMemory> = {};
   for (const monitor of rules.usage) {
     const seen = observed.usage[monitor.id];
     const key = seen !== undefined && "value" in seen ? seen.value.get(version.keyId) : undefined;
-    const why = seen !== undefined && "failed" in seen ? seen.failed.message : "the monitor did not answer for this key";
+    const why =
+      seen !== undefined && "failed" in seen ? seen.failed.message : "the monitor did not answer for this key";
     const start = version.usage[monitor.id]?.from ?? 0;
-    memories[monitor.id] = remember(version.usage[monitor.id], key ?? { status: "unknown", from: start, until: start, why, events: [] }, monitor);
+    memories[monitor.id] = remember(
+      version.usage[monitor.id],
+      key ?? { status: "unknown", from: start, until: start, why, events: [] },
+      monitor,
+    );
   }
   return memories;
 }
@@ -98,10 +113,16 @@ export interface UsageContext {
 
 /** Positive evidence that a consumer uses the wanted version: seen on it, or a person's word. */
 export function isAdopted(consumer: string, wanted: Version, { state, rules }: UsageContext): boolean {
-  if (state.acks.some((ack) => ack.kind === "consumer" && ack.name === consumer && ack.version === wanted.id)) return true;
+  if (state.acks.some((ack) => ack.kind === "consumer" && ack.name === consumer && ack.version === wanted.id))
+    return true;
   if (rules.usage === "none") return false;
-  return rules.usage.some((monitor) => monitor.traits.names === "consumer"
-    && Object.entries(wanted.usage[monitor.id]?.who ?? {}).some(([who, m]) => !m.own && m.last > -Infinity && consumerOf(who, rules.consumers)?.name === consumer));
+  return rules.usage.some(
+    (monitor) =>
+      monitor.traits.names === "consumer" &&
+      Object.entries(wanted.usage[monitor.id]?.who ?? {}).some(
+        ([who, m]) => !m.own && m.last > -Infinity && consumerOf(who, rules.consumers)?.name === consumer,
+      ),
+  );
 }
 
 /**
@@ -115,20 +136,41 @@ export function judge(old: Version, wanted: Version | null, context: UsageContex
   for (const monitor of rules.usage) {
     if (monitor.traits.names !== "consumer") continue;
     for (const [who, memory] of Object.entries(old.usage[monitor.id]?.who ?? {})) {
-      if (!memory.own && memory.last > -Infinity && consumerOf(who, rules.consumers) === undefined) named.set(who || ANYONE, null);
+      if (!memory.own && memory.last > -Infinity && consumerOf(who, rules.consumers) === undefined)
+        named.set(who || ANYONE, null);
     }
   }
   // With nobody named, the key as a whole still has to be covered and silent.
   if (named.size === 0) named.set(ANYONE, null);
-  return [...named].map(([name, consumer]) => judgeOne(name, consumer, old, wanted, context, off?.has("unknown-is-not-silent") ?? false));
+  return [...named].map(([name, consumer]) =>
+    judgeOne(name, consumer, old, wanted, context, off?.has("unknown-is-not-silent") ?? false),
+  );
 }
 
 function blind(c: ConsumerRules, wanted: Version | null, context: UsageContext): Judgement {
   const adopted = wanted !== null && isAdopted(c.name, wanted, context);
-  return { name: c.name, declared: true, verdict: "quiet", lastAt: null, longestGap: 0, floor: 0, quietBy: null, why: "no signal exists", adopted, mustAdopt: c.required };
+  return {
+    name: c.name,
+    declared: true,
+    verdict: "quiet",
+    lastAt: null,
+    longestGap: 0,
+    floor: 0,
+    quietBy: null,
+    why: "no signal exists",
+    adopted,
+    mustAdopt: c.required,
+  };
 }
 
-function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wanted: Version | null, context: UsageContext, trustUnknown: boolean): Judgement {
+function judgeOne(
+  name: string,
+  consumer: ConsumerRules | null,
+  old: Version,
+  wanted: Version | null,
+  context: UsageContext,
+  trustUnknown: boolean,
+): Judgement {
   const { rules, now } = context;
   const monitors = rules.usage as readonly MonitorRules[];
   const adopted = consumer !== null && wanted !== null && isAdopted(name, wanted, context);
@@ -136,10 +178,16 @@ function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wa
     const memory = old.usage[monitor.id];
     // One register for all: another's use hides this one's, so its last use counts for everybody.
     const whole = monitor.traits.names !== "consumer" || monitor.traits.history === "last-only" || name === ANYONE;
-    const mine = Object.entries(memory?.who ?? {}).filter(([who, m]) => !(m.own && monitor.traits.history === "events")
-      && (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)));
+    const mine = Object.entries(memory?.who ?? {}).filter(
+      ([who, m]) =>
+        !(m.own && monitor.traits.history === "events") &&
+        (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)),
+    );
     // A refused use by a caller that used the key before is a use: it still needs it.
-    const last = Math.max(-Infinity, ...mine.map(([, m]) => (m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last)));
+    const last = Math.max(
+      -Infinity,
+      ...mine.map(([, m]) => (m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last)),
+    );
     const gap = Math.max(0, ...mine.map(([, m]) => m.gap));
     const margin = monitor.traits.granularity + monitor.traits.lag;
     const base = (rules.issuer.canDisable ? 1 : 2) * Math.max(rules.overlap.quiet, consumer?.cache ?? 0);
@@ -153,23 +201,36 @@ function judgeOne(name: string, consumer: ConsumerRules | null, old: Version, wa
     const known = unknown === null || trustUnknown;
     const seen = last > -Infinity;
     const quiet = memory !== undefined && known && silence >= floor;
-    const verdict: Judgement["verdict"] = quiet ? "quiet" : known && seen ? "in-use" : !known && seen && until - last < floor ? "in-use" : "unknown";
+    const verdict: Judgement["verdict"] = quiet
+      ? "quiet"
+      : known && seen
+        ? "in-use"
+        : !known && seen && until - last < floor
+          ? "in-use"
+          : "unknown";
     const looked = old.usageLookedAt ?? now.doc;
     return {
       verdict: unknown !== null && !trustUnknown && verdict === "quiet" ? ("unknown" as const) : verdict,
-      optional: monitor.optional, gap, floor, tooSlow,
+      optional: monitor.optional,
+      gap,
+      floor,
+      tooSlow,
       lastAt: seen ? looked - Math.max(0, until - last) : null,
       quietBy: known ? looked + Math.max(0, floor - silence) : null,
       why: unknown ?? (seen ? null : "never seen on this key; not watched for a whole window yet"),
     };
   });
   const inUse = parts.find((p) => p.verdict === "in-use");
-  const unknown = parts.find((p) => p.verdict === "unknown" && !p.optional) ?? (parts.every((p) => p.verdict !== "quiet") ? parts[0] : undefined);
+  const unknown =
+    parts.find((p) => p.verdict === "unknown" && !p.optional) ??
+    (parts.every((p) => p.verdict !== "quiet") ? parts[0] : undefined);
   const chosen = inUse ?? unknown ?? parts.find((p) => p.verdict === "quiet");
   const verdict = inUse ? "in-use" : unknown ? "unknown" : "quiet";
   const lasts = parts.map((p) => p.lastAt).filter((at) => at !== null);
   return {
-    name, declared: consumer !== null, verdict,
+    name,
+    declared: consumer !== null,
+    verdict,
     lastAt: lasts.length === 0 ? null : Math.max(...lasts),
     longestGap: Math.max(0, ...parts.map((p) => p.gap)),
     floor: Math.max(0, ...parts.map((p) => p.floor)),
@@ -185,6 +246,8 @@ export function nextLookAt(old: Version, judgements: readonly Judgement[], rules
   if (old.usageLookedAt === null) return -Infinity;
   const open = judgements.filter((j) => j.verdict !== "quiet");
   const looked = old.usageLookedAt;
-  const soonest = open.map((j) => Math.min(j.quietBy === null ? 1000 : j.quietBy - looked, Math.max(1000, j.floor / 8)));
+  const soonest = open.map((j) =>
+    Math.min(j.quietBy === null ? 1000 : j.quietBy - looked, Math.max(1000, j.floor / 8)),
+  );
   return looked + Math.max(rules.overlap.quiet / 8, 0, ...soonest);
 }

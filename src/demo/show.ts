@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Duration } from "../core/duration.ts";
-import type { Progress } from "../engine/run.ts";
+import type { Progress } from "../engine/result.ts";
 import type { ClientPlan } from "./clients.ts";
 import type { Times } from "./policy.ts";
 import type { Picture } from "./frame.ts";

@@ -1,6 +1,6 @@
 import { versionOf } from "../core/model.ts";
 import type { Phase } from "../core/phase.ts";
-import type { Progress } from "../engine/run.ts";
+import type { Progress } from "../engine/result.ts";
 
 /** The way of a rotation in the words of its spectators. */
 export const STEPS = ["issue", "verify", "serve", "overlap", "soak", "delete"] as const;

@@ -9,12 +9,16 @@ import { Document } from "./document.ts";
 import { isTaken } from "./lease.ts";
 import { reasonFor } from "./observe.ts";
 import { audit } from "./outbox.ts";
-import type { RunResult } from "./run.ts";
+import type { RunResult } from "./result.ts";
 
 type Answer = { readonly reason: ReasonCode; readonly message: string };
 
 /** Takes over the key that the authority serves now. Every other key stays a stranger; providers are only read. */
-export async function adopt(deps: EngineDeps, ports: SecretPorts, options: { readonly keyId: string | null; readonly signal: AbortSignal }): Promise<RunResult> {
+export async function adopt(
+  deps: EngineDeps,
+  ports: SecretPorts,
+  options: { readonly keyId: string | null; readonly signal: AbortSignal },
+): Promise<RunResult> {
   const document = await Document.open(deps, ports.rules.name);
   const answer = await takeOver(deps, ports, document, options).catch((thrown: unknown): Answer => {
     if (!(thrown instanceof ProviderError)) throw thrown;
@@ -23,8 +27,14 @@ export async function adopt(deps: EngineDeps, ports: SecretPorts, options: { rea
   const hint = hintOf(answer.reason, ports.rules.name);
   const now = document.now();
   return {
-    name: ports.rules.name, outcome: outcomeOf(answer.reason), ...answer, until: null, hints: hint === null || answer.reason === "unmanaged" ? [] : [hint],
-    state: document.exists ? document.state : null, actions: answer.reason === "not-due" ? document.state.actions.slice(-1) : [], offset: now.wall - now.doc,
+    name: ports.rules.name,
+    outcome: outcomeOf(answer.reason),
+    ...answer,
+    until: null,
+    hints: hint === null || answer.reason === "unmanaged" ? [] : [hint],
+    state: document.exists ? document.state : null,
+    actions: answer.reason === "not-due" ? document.state.actions.slice(-1) : [],
+    offset: now.wall - now.doc,
   };
 }
 
@@ -38,29 +48,48 @@ async function firstServed({ rules, stores }: SecretPorts, ctx: Ctx): Promise<Se
 }
 
 /** A key made a moment ago may be missing from listings for the issuer's `listSettle`. */
-async function listed(deps: EngineDeps, { issuer }: SecretPorts, keyId: string, ctx: Ctx): Promise<ObservedKey | undefined> {
+async function listed(
+  deps: EngineDeps,
+  { issuer }: SecretPorts,
+  keyId: string,
+  ctx: Ctx,
+): Promise<ObservedKey | undefined> {
   const start = deps.clock.monotonic();
   for (;;) {
     const key = (await issuer.list(ctx)).keys.find((k) => k.keyId === keyId);
-    if (key !== undefined || ctx.signal.aborted || deps.clock.monotonic() - start >= issuer.traits.timing.listSettle) return key;
+    if (key !== undefined || ctx.signal.aborted || deps.clock.monotonic() - start >= issuer.traits.timing.listSettle)
+      return key;
     await deps.clock.sleep(1000, ctx.signal);
   }
 }
 
-async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document, options: { readonly keyId: string | null; readonly signal: AbortSignal }): Promise<Answer> {
+async function takeOver(
+  deps: EngineDeps,
+  ports: SecretPorts,
+  document: Document,
+  options: { readonly keyId: string | null; readonly signal: AbortSignal },
+): Promise<Answer> {
   const { rules, issuer } = ports;
   const ctx: Ctx = { signal: options.signal, fence: () => undefined, attempt: 1, rotationId: null };
-  if (isTaken(document.state, deps, document.now())) return { reason: "locked", message: `${document.state.lease?.actor ?? "another run"} works on it` };
+  if (isTaken(document.state, deps, document.now()))
+    return { reason: "locked", message: `${document.state.lease?.actor ?? "another run"} works on it` };
   const issuerIs = await issuer.describe(ctx);
   const blocking = issuerIs.findings.find((f) => f.blocks);
   if (blocking !== undefined) return { reason: blocking.reason, message: blocking.message };
   const served = await firstServed(ports, ctx);
-  if (served === null) return { reason: "unmanaged", message: `no store serves anything yet, so there is nothing to adopt; keyturn rotate ${rules.name} issues the first key` };
+  if (served === null)
+    return {
+      reason: "unmanaged",
+      message: `no store serves anything yet, so there is nothing to adopt; keyturn rotate ${rules.name} issues the first key`,
+    };
   const named = issuer.identify === undefined ? options.keyId : await issuer.identify(served.value, ctx);
-  if (named === null) return { reason: "identity-mismatch", message: `the value that consumers are served is no key of this owner` };
-  if (options.keyId !== null && options.keyId !== named) return { reason: "identity-mismatch", message: `consumers are served the key ${named}, not ${options.keyId}` };
+  if (named === null)
+    return { reason: "identity-mismatch", message: `the value that consumers are served is no key of this owner` };
+  if (options.keyId !== null && options.keyId !== named)
+    return { reason: "identity-mismatch", message: `consumers are served the key ${named}, not ${options.keyId}` };
   const key = await listed(deps, ports, named, ctx);
-  if (key === undefined || key.state !== "enabled") return { reason: "verify-rejected", message: `the issuer lists ${named} as ${key?.state ?? "gone"}` };
+  if (key === undefined || key.state !== "enabled")
+    return { reason: "verify-rejected", message: `the issuer lists ${named} as ${key?.state ?? "gone"}` };
   const current = document.state.versions.find((v) => v.keyId === named && v.status === "current");
 
   const bindings = [];
@@ -72,18 +101,29 @@ async function takeOver(deps: EngineDeps, ports: SecretPorts, document: Document
     bindings.push({ id: d.id, use: d.use, name: d.name, binding: (await store.describe(ctx)).binding });
     const there = d.traits.proof === "value" ? await store.current(ctx) : null;
     const expected = d.fields === undefined ? served.value : served.value.pick(d.fields);
-    if (d.traits.proof === "digest" && (await store.check?.(served.value, null, ctx)) === "same") serving.push({ delivery: d.id, ref: null });
+    if (d.traits.proof === "digest" && (await store.check?.(served.value, null, ctx)) === "same")
+      serving.push({ delivery: d.id, ref: null });
     if (there !== null && expected?.equals(there.value)) serving.push({ delivery: d.id, ref: there.ref });
     else if (there !== null) different.push(`${d.use} ${d.name}`);
   }
   if (current === undefined || different.length < rules.deliveries.length) {
     const facts = [
       { fact: "bound", issuer: issuerIs.binding, deliveries: bindings } as const,
-      { fact: "adopted", version: `v${document.state.minted + 1}-${deps.random(4)}`, keyId: named, createdAt: key.createdAt, serving, rotation: `r-${deps.random(6)}` } as const,
+      {
+        fact: "adopted",
+        version: `v${document.state.minted + 1}-${deps.random(4)}`,
+        keyId: named,
+        createdAt: key.createdAt,
+        serving,
+        rotation: `r-${deps.random(6)}`,
+      } as const,
     ];
     if ((await document.commit(facts)) === "stale") return takeOver(deps, ports, document, options);
     await audit(deps, document.state);
   }
-  const others = different.length === 0 ? "" : `; ${different.join(", ")} holds another value: keyturn rotate ${rules.name} --repair overwrites it`;
+  const others =
+    different.length === 0
+      ? ""
+      : `; ${different.join(", ")} holds another value: keyturn rotate ${rules.name} --repair overwrites it`;
   return { reason: "not-due", message: `${current === undefined ? "adopted" : "already adopted"}: ${named}${others}` };
 }

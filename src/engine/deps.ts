@@ -45,7 +45,11 @@ export interface SecretPorts {
   readonly issuer: Issuer;
   readonly stores: ReadonlyMap<string, Store>;
   readonly monitors: ReadonlyMap<string, UsageMonitor>;
-  readonly notifiers: readonly { readonly name: string; readonly events: readonly string[]; readonly notifier: Notifier }[];
+  readonly notifiers: readonly {
+    readonly name: string;
+    readonly events: readonly string[];
+    readonly notifier: Notifier;
+  }[];
   /** When the next rotation is due, by the schedule. */
   due(state: SecretState, wall: Instant): Due;
   /** @throws when it fails; its message is shown to people. */

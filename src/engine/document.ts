@@ -61,7 +61,9 @@ export class Document {
    * this was applied.
    */
   async commit(facts: readonly Fact[], restsOn: number | null = null): Promise<"saved" | "stale"> {
-    return this.#exclusive(async () => (restsOn !== null && restsOn !== this.#state.seq ? "stale" : this.#commit(facts)));
+    return this.#exclusive(async () =>
+      restsOn !== null && restsOn !== this.#state.seq ? "stale" : this.#commit(facts),
+    );
   }
 
   /** For facts about the world: applied to whatever revision is newest, however often that takes. */

@@ -42,7 +42,9 @@ export class Lease {
     if (this.held) return "held";
     if (isTaken(this.document.state, this.deps, this.document.now())) return "taken";
     const { id, host, pid, actor } = this.deps.runner;
-    const result = await this.document.commit([{ fact: "leased", lease: { runner: id, host, pid, actor, duration: this.deps.lease } }]);
+    const result = await this.document.commit([
+      { fact: "leased", lease: { runner: id, host, pid, actor, duration: this.deps.lease } },
+    ]);
     if (result === "stale") return "stale";
     this.#lost = new AbortController();
     this.#either = null;

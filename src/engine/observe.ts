@@ -4,7 +4,7 @@ import { deliveryOf, living } from "../core/model.ts";
 import type { DeliveryLook, KeyId, KeyUsage, Observed, Query, Seen } from "../core/observed.ts";
 import { NOTHING_OBSERVED } from "../core/observed.ts";
 import type { ReasonCode } from "../core/reasons.ts";
-import { wantedId } from "../core/said.ts";
+import { wantedId } from "../core/wanted.ts";
 import type { SecretValue } from "../core/secret-value.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Served, Store } from "../ports/store.ts";
@@ -28,7 +28,11 @@ export class Observer {
   ) {}
 
   get seen(): Observed {
-    return { ...this.#seen, held: this.values.held, keysAge: this.#seen.keys === null ? 0 : this.clock.monotonic() - this.#listedAt };
+    return {
+      ...this.#seen,
+      held: this.values.held,
+      keysAge: this.#seen.keys === null ? 0 : this.clock.monotonic() - this.#listedAt,
+    };
   }
 
   /** What was looked at holds for this sequence of the document alone. */
@@ -124,7 +128,8 @@ export class Observer {
     const rules = this.ports.rules.deliveries.find((d) => d.id === id);
     for (const version of this.#candidates(id, state)) {
       if (!version.staged && version.exposed && !this.values.held.has(version.id)) {
-        if (await this.values.isServedAs(version, served, deliveryOf(state, id)?.ref ?? null, ctx)) return { version: version.id };
+        if (await this.values.isServedAs(version, served, deliveryOf(state, id)?.ref ?? null, ctx))
+          return { version: version.id };
         continue;
       }
       const value = await this.values.of(version.id, ctx);

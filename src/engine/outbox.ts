@@ -27,7 +27,13 @@ export async function audit(deps: EngineDeps, state: SecretState): Promise<"up-t
  * Hands events to those who have not had them: the audit log first, then each notifier in order, at least once.
  * A receiver that does not answer is tried again later, and never holds up a rotation.
  */
-export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretState, now: Now, ctx: Ctx): Promise<Fact | null> {
+export async function flush(
+  deps: EngineDeps,
+  ports: SecretPorts,
+  state: SecretState,
+  now: Now,
+  ctx: Ctx,
+): Promise<Fact | null> {
   const { outbox } = state;
   const cursors: Record<string, number> = {};
   const retryAt: Record<string, { readonly at: number; readonly failures: number }> = { ...outbox.retryAt };
@@ -39,7 +45,8 @@ export async function flush(deps: EngineDeps, ports: SecretPorts, state: SecretS
     try {
       for (const event of outbox.events.filter((e) => e.seq > have)) {
         const topic = TOPICS[event.type] ?? event.type;
-        if (events.includes("*") || events.includes(topic) || isConcerned(name, event, topic, ports)) await notifier.send(notification(state.name, event, topic), ctx);
+        if (events.includes("*") || events.includes(topic) || isConcerned(name, event, topic, ports))
+          await notifier.send(notification(state.name, event, topic), ctx);
         reached = event.seq;
       }
       reached = outbox.seq;
@@ -64,7 +71,9 @@ function isConcerned(notifier: string, event: StateEvent, topic: string, { rules
 export function isPending(state: SecretState, ports: SecretPorts, now: Now): boolean {
   const { outbox } = state;
   if ((outbox.cursors[AUDIT] ?? 0) < outbox.seq) return true;
-  return ports.notifiers.some(({ name }) => (outbox.cursors[name] ?? 0) < outbox.seq && (outbox.retryAt[name]?.at ?? 0) <= now.doc);
+  return ports.notifiers.some(
+    ({ name }) => (outbox.cursors[name] ?? 0) < outbox.seq && (outbox.retryAt[name]?.at ?? 0) <= now.doc,
+  );
 }
 
 function entryOf(secret: string, event: StateEvent): AuditEntry {
@@ -72,9 +81,26 @@ function entryOf(secret: string, event: StateEvent): AuditEntry {
   return { secret, seq, previous, hash, at: wall, actor, type, data };
 }
 
-function notification(secret: string, event: StateEvent, topic: string): Parameters<SecretPorts["notifiers"][number]["notifier"]["send"]>[0] {
+function notification(
+  secret: string,
+  event: StateEvent,
+  topic: string,
+): Parameters<SecretPorts["notifiers"][number]["notifier"]["send"]>[0] {
   const { data } = event;
   const reason = typeof data.reason === "string" ? data.reason : null;
-  const words = typeof data.message === "string" ? data.message : typeof data.who === "string" ? `still on the old key: ${data.who}` : event.type;
-  return { id: `${secret}/${event.seq}/${event.hash.slice(0, 16)}`, secret, at: event.wall, type: topic, reason, message: `${secret}: ${words}`, data };
+  const words =
+    typeof data.message === "string"
+      ? data.message
+      : typeof data.who === "string"
+        ? `still on the old key: ${data.who}`
+        : event.type;
+  return {
+    id: `${secret}/${event.seq}/${event.hash.slice(0, 16)}`,
+    secret,
+    at: event.wall,
+    type: topic,
+    reason,
+    message: `${secret}: ${words}`,
+    data,
+  };
 }

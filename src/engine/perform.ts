@@ -7,7 +7,7 @@ import type { EffectKind, Failure, Intent, SecretState, Version } from "../core/
 import { versionOf } from "../core/model.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import { settleOf } from "../core/rules.ts";
-import { failureOf } from "../core/transition.ts";
+import { failureOf } from "../core/failures.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Store } from "../ports/store.ts";
 import { isStaged } from "../ports/store.ts";
@@ -27,25 +27,46 @@ export function isEffect(action: Action): action is Effect {
 
 export function intentFor(action: Effect, deps: EngineDeps, now: Case["now"]): Intent {
   return {
-    id: deps.random(8), effect: action.do, version: action.version, delivery: "delivery" in action ? action.delivery : null,
-    at: now.doc, duration: Math.min(LONGEST_INTENT, deps.lease), runner: deps.runner.id,
+    id: deps.random(8),
+    effect: action.do,
+    version: action.version,
+    delivery: "delivery" in action ? action.delivery : null,
+    at: now.doc,
+    duration: Math.min(LONGEST_INTENT, deps.lease),
+    runner: deps.runner.id,
   };
 }
 
 /** Carries one committed intent out; the facts tell how it ended. Nothing is sent twice. */
-export async function perform(action: Effect, intent: Intent, state: SecretState, ports: SecretPorts, values: Values, ctx: Ctx): Promise<readonly Fact[]> {
+export async function perform(
+  action: Effect,
+  intent: Intent,
+  state: SecretState,
+  ports: SecretPorts,
+  values: Values,
+  ctx: Ctx,
+): Promise<readonly Fact[]> {
   try {
     const done = await effect(action, state, ports, values, ctx);
     return [{ fact: "closed", intent, closing: { how: "done", ...done } }];
   } catch (thrown) {
     const error = ProviderError.from(thrown);
-    const closing: Closing = error.applied === "no" ? { how: "refused" } : { how: "unknown", settle: settleOf(ports.rules, intent.effect, intent.delivery) };
+    const closing: Closing =
+      error.applied === "no"
+        ? { how: "refused" }
+        : { how: "unknown", settle: settleOf(ports.rules, intent.effect, intent.delivery) };
     const closed: Fact = { fact: "closed", intent, closing };
     return error instanceof FencePassed ? [closed] : [closed, ...consequences(action, error, state, ports)];
   }
 }
 
-async function effect(action: Effect, state: SecretState, ports: SecretPorts, values: Values, ctx: Ctx): Promise<Omit<Extract<Closing, { how: "done" }>, "how">> {
+async function effect(
+  action: Effect,
+  state: SecretState,
+  ports: SecretPorts,
+  values: Values,
+  ctx: Ctx,
+): Promise<Omit<Extract<Closing, { how: "done" }>, "how">> {
   const version = versionOf(state, action.version);
   const keyId = version?.keyId ?? "";
   switch (action.do) {
@@ -56,16 +77,22 @@ async function effect(action: Effect, state: SecretState, ports: SecretPorts, va
     }
     case "stage": {
       const value = await values.need(version as Version, state, ctx);
-      await onStore(action.delivery, ports, (store) => (isStaged(store) ? store.stage(action.version, value, ctx) : Promise.reject(new Error("not a staged store"))));
+      await onStore(action.delivery, ports, (store) =>
+        isStaged(store) ? store.stage(action.version, value, ctx) : Promise.reject(new Error("not a staged store")),
+      );
       return {};
     }
     case "discard":
-      await onStore(action.delivery, ports, (store) => (isStaged(store) ? store.discard(action.version, ctx) : Promise.reject(new Error("not a staged store"))));
+      await onStore(action.delivery, ports, (store) =>
+        isStaged(store) ? store.discard(action.version, ctx) : Promise.reject(new Error("not a staged store")),
+      );
       return {};
     case "promote":
     case "put": {
       const value = await values.need(version as Version, state, ctx);
-      const ref = await onStore(action.delivery, ports, (store) => store.put(action.version, value, action.expected, ctx, action.fresh));
+      const ref = await onStore(action.delivery, ports, (store) =>
+        store.put(action.version, value, action.expected, ctx, action.fresh),
+      );
       return { ref, confirmed: ports.stores.get(action.delivery)?.traits.proof === "receipt" };
     }
     default:
@@ -86,11 +113,20 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
   const message = error.message;
   const retryIn = retryDelay(failureOf(state, stepName(action)), ports.rules.retry.backoff, error.detail.retryAfter);
   if (kind === "disable" || kind === "delete" || kind === "discard") {
-    return [{ fact: "debt", version: action.version, error: message, retryIn: Math.max(retryIn, ports.rules.retry.backoff) }];
+    return [
+      { fact: "debt", version: action.version, error: message, retryIn: Math.max(retryIn, ports.rules.retry.backoff) },
+    ];
   }
   if (isTransient(error.kind) || (kind === "issue" && error.kind === "quota")) {
     const reason: ReasonCode = error.kind === "conflict" ? "store-conflict" : "provider-unavailable";
-    return [{ fact: "failed", failure: { step: stepName(action), reason, message }, retryIn, counts: !error.detail.contended }];
+    return [
+      {
+        fact: "failed",
+        failure: { step: stepName(action), reason, message },
+        retryIn,
+        counts: !error.detail.contended,
+      },
+    ];
   }
   const atStore = kind === "stage" || kind === "promote" || kind === "put";
   const reason: ReasonCode = atStore ? "store-denied" : "issuer-denied";
@@ -98,8 +134,14 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
   const from = versionOf(state, rotation?.from ?? null);
   const to = versionOf(state, rotation?.to ?? null);
   // Back to the old version where there is one to go back to, or where nothing was asked of a store yet.
-  const back = atStore && rotation !== null && rotation.rollback === null && (from === null ? !(to?.exposed ?? false) : !from.compromised && from.deletedAt === null);
-  return [{ fact: "refused", stopped: { reason, message }, delivery: "delivery" in action ? action.delivery : null, back }];
+  const back =
+    atStore &&
+    rotation !== null &&
+    rotation.rollback === null &&
+    (from === null ? !(to?.exposed ?? false) : !from.compromised && from.deletedAt === null);
+  return [
+    { fact: "refused", stopped: { reason, message }, delivery: "delivery" in action ? action.delivery : null, back },
+  ];
 }
 
 /** Doubles from a second up to the policy's back-off; a provider's own wish counts when it is longer. */

@@ -1,16 +1,15 @@
 import type { Action, Case, Decision } from "../core/case.ts";
 import { stepName } from "../core/case.ts";
 import { decide } from "../core/decide.ts";
-import type { Duration, Instant } from "../core/duration.ts";
+import type { Duration } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
-import type { ActionRecord, SecretState, StateEvent } from "../core/model.ts";
+import type { ActionRecord } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
 import { isFull } from "../core/outbox.ts";
-import type { Phase } from "../core/phase.ts";
 import { phaseOf } from "../core/phase.ts";
-import type { Outcome, ReasonCode } from "../core/reasons.ts";
-import { failureOf } from "../core/transition.ts";
-import { hintOf, outcomeOf } from "../core/reasons.ts";
+import type { ReasonCode } from "../core/reasons.ts";
+import { failureOf } from "../core/failures.ts";
+import { outcomeOf } from "../core/reasons.ts";
 import { ProviderError } from "../core/errors.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
@@ -21,50 +20,10 @@ import { Observer } from "./observe.ts";
 import { flush, isPending } from "./outbox.ts";
 import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
-import type { Sit } from "./sit.ts";
+import { conclude, ended, offsetOf } from "./result.ts";
+import type { Account, RunOptions, RunResult, Standing } from "./result.ts";
 import { napFor } from "./sit.ts";
 import { Values } from "./values.ts";
-
-export interface RunOptions {
-  /** Start a rotation when the schedule says so; false: only advance what is in flight. */
-  readonly start: boolean;
-  readonly sit: Sit;
-  /** Upper bound for all sitting, ms; null: none. */
-  readonly waitMax: Duration | null;
-  /** How long to wait for another run's lease, ms. */
-  readonly lockTimeout: Duration;
-  readonly signal: AbortSignal;
-  /** A pause of everything; asked again whenever something is decided. */
-  readonly pausedAll?: () => Promise<{ readonly reason: string; readonly by: string } | null>;
-  readonly onProgress?: (progress: Progress) => void;
-}
-
-export interface Progress {
-  readonly name: string;
-  readonly phase: Phase;
-  readonly outcome: Outcome;
-  readonly reason: ReasonCode;
-  readonly message: string;
-  /** Wall clock. */
-  readonly until: Instant | null;
-  readonly state: SecretState;
-  readonly event?: StateEvent;
-}
-
-export interface RunResult {
-  readonly name: string;
-  readonly outcome: Outcome;
-  readonly reason: ReasonCode;
-  readonly message: string;
-  /** Wall clock. */
-  readonly until: Instant | null;
-  readonly hints: readonly string[];
-  readonly state: SecretState | null;
-  /** What this run did. */
-  readonly actions: readonly ActionRecord[];
-  /** Added to a document instant, gives wall time. */
-  readonly offset: Duration;
-}
 
 /** Works on one secret until time, the world or a person is needed, as far as the options let it wait. */
 export async function runSecret(deps: EngineDeps, ports: SecretPorts, options: RunOptions): Promise<RunResult> {
@@ -73,8 +32,6 @@ export async function runSecret(deps: EngineDeps, ports: SecretPorts, options: R
 
 /** More decisions in one run than any rotation takes: a loop of ours, not the world's. */
 const TOO_MANY = 100_000;
-
-type Standing = Exclude<Decision, { readonly decision: "look" | "act" | "note" }>;
 
 class Run {
   readonly #values: Values;
@@ -109,7 +66,7 @@ class Run {
     } catch (thrown) {
       // The state backend does not answer: nothing more can be known or promised, and the next run goes on.
       if (!(thrown instanceof ProviderError)) throw thrown;
-      return this.#outcome("failed", "provider-unavailable", thrown.message, null);
+      return ended("failed", "provider-unavailable", thrown.message, null, this.#account());
     } finally {
       this.#lease.stop();
     }
@@ -121,7 +78,12 @@ class Run {
       const decision = await this.#decide();
       switch (decision.decision) {
         case "look":
-          if (await this.#mayWork()) await this.#observer.look(decision.queries, this.document.state, this.#ctx(() => undefined));
+          if (await this.#mayWork())
+            await this.#observer.look(
+              decision.queries,
+              this.document.state,
+              this.#ctx(() => undefined),
+            );
           else return this.#locked();
           break;
         case "note":
@@ -145,7 +107,8 @@ class Run {
     const { state } = this.document;
     if (isFull(state)) {
       await this.#flush();
-      if (isFull(this.document.state)) return { decision: "blocked", reason: "audit-unavailable", message: "the audit log does not take entries" };
+      if (isFull(this.document.state))
+        return { decision: "blocked", reason: "audit-unavailable", message: "the audit log does not take entries" };
     }
     return decide(await this.#case());
   }
@@ -158,7 +121,15 @@ class Run {
     const now = document.now();
     const due = this.options.start ? ports.due(document.state, now.wall) : { at: null, due: false, opensAt: null };
     const paused = document.state.paused ?? (all === null ? null : { ...all, at: document.state.clock });
-    return { rules: ports.rules, state: { ...document.state, paused }, seen: this.#observer.seen, now, due, fresh: deps.random(8), off: deps.off };
+    return {
+      rules: ports.rules,
+      state: { ...document.state, paused },
+      seen: this.#observer.seen,
+      now,
+      due,
+      fresh: deps.random(8),
+      off: deps.off,
+    };
   }
 
   /** Holds the lease, or waits for it as long as asked; false: another run keeps it. */
@@ -188,11 +159,31 @@ class Run {
     if (action.do === "verify") return this.#verify(action.version);
     const rotation = this.document.state.rotation;
     const version = versionOf(this.document.state, rotation?.to ?? null);
-    const context = { secret: this.ports.rules.name, reason: rotation?.reason ?? "manual", version: version?.id ?? null, keyId: version?.keyId ?? null };
-    const value = version === null || version.keyId === null ? null : await this.#values.of(version.id, this.#ctx(() => undefined)).catch(() => null);
+    const context = {
+      secret: this.ports.rules.name,
+      reason: rotation?.reason ?? "manual",
+      version: version?.id ?? null,
+      keyId: version?.keyId ?? null,
+    };
+    const value =
+      version === null || version.keyId === null
+        ? null
+        : await this.#values
+            .of(
+              version.id,
+              this.#ctx(() => undefined),
+            )
+            .catch(() => null);
     const { signal } = this.#lease;
     try {
-      const call = { point: action.point, index: action.index, id: `${rotation?.id ?? ""}/${action.id}`, rotationId: rotation?.id ?? "", context, value };
+      const call = {
+        point: action.point,
+        index: action.index,
+        id: `${rotation?.id ?? ""}/${action.id}`,
+        rotationId: rotation?.id ?? "",
+        context,
+        value,
+      };
       await this.ports.runHook(call, signal);
       await this.#fact([{ fact: "hook-done", hook: action.id }]);
     } catch (thrown) {
@@ -224,19 +215,25 @@ class Run {
     const intent = intentFor(action, deps, document.now());
     const fence = fenceFrom(deps.clock, intent.duration, deps.off?.has("fence-at-send") ?? false);
     const mint = action.do === "issue" ? action.mint : null;
-    const facts: readonly Fact[] = [{ fact: "intended", intent, mint }, { fact: "renewed", runner: deps.runner.id }];
+    const facts: readonly Fact[] = [
+      { fact: "intended", intent, mint },
+      { fact: "renewed", runner: deps.runner.id },
+    ];
     // The document moved since: the decision no longer rests on anything, and falls.
     if (deps.off?.has("intent-rests-on-revision")) await document.record(facts);
     else if ((await this.#commit(facts)) === "stale") return;
     const ended = await perform(action, intent, document.state, this.ports, this.#values, this.#ctx(fence));
     for (const fact of ended) this.#noteFailure(fact, action);
     await this.#fact(ended);
-    if (ended[0]?.fact === "closed" && ended[0].closing.how === "done") this.#record(action.do, action.version, intent.delivery);
+    if (ended[0]?.fact === "closed" && ended[0].closing.how === "done")
+      this.#record(action.do, action.version, intent.delivery);
   }
 
   #noteFailure(fact: Fact, action: Effect): void {
-    if (fact.fact === "refused") this.#failed ??= { reason: fact.stopped.reason as ReasonCode, message: fact.stopped.message };
-    if (fact.fact === "debt") this.#failed ??= { reason: "provider-unavailable", message: `${action.do} of ${action.version}: ${fact.error}` };
+    if (fact.fact === "refused")
+      this.#failed ??= { reason: fact.stopped.reason as ReasonCode, message: fact.stopped.message };
+    if (fact.fact === "debt")
+      this.#failed ??= { reason: "provider-unavailable", message: `${action.do} of ${action.version}: ${fact.error}` };
   }
 
   /** Facts about the world are kept whatever happened to the document meanwhile. */
@@ -252,11 +249,17 @@ class Run {
     if (facts.length > 0 && this.#lease.held && (await this.#commit(facts)) === "stale") return true;
     this.#progress(decision);
     const nap = napFor(decision, {
-      sit: this.options.sit, waitMax: this.options.waitMax, waited: deps.clock.monotonic() - this.#began - this.#queued, state: document.state, now: document.now(),
-      rules: this.ports.rules, held: this.#values.held,
+      sit: this.options.sit,
+      waitMax: this.options.waitMax,
+      waited: deps.clock.monotonic() - this.#began - this.#queued,
+      state: document.state,
+      now: document.now(),
+      rules: this.ports.rules,
+      held: this.#values.held,
     });
     if (nap === null) return false;
-    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now()))) await this.#release(nap > deps.lease, decision);
+    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now())))
+      await this.#release(nap > deps.lease, decision);
     await deps.clock.sleep(nap, this.options.signal);
     await document.load();
     if (!(decision.decision === "wait" && decision.keep)) this.#observer.forget();
@@ -264,7 +267,13 @@ class Run {
   }
 
   async #flush(): Promise<readonly Fact[]> {
-    const fact = await flush(this.deps, this.ports, this.document.state, this.document.now(), this.#ctx(() => undefined));
+    const fact = await flush(
+      this.deps,
+      this.ports,
+      this.document.state,
+      this.document.now(),
+      this.#ctx(() => undefined),
+    );
     if (fact === null) return [];
     return (await this.document.commit([fact])) === "saved" ? [fact] : [];
   }
@@ -274,55 +283,58 @@ class Run {
     const { reason, message } = standing;
     const last = this.document.state.standing;
     if (letGo && (last?.reason !== reason || last.message !== message)) {
-      await this.document.record([{ fact: "stood", reason, message, until: standing.decision === "wait" ? standing.until : null }]);
+      await this.document.record([
+        { fact: "stood", reason, message, until: standing.decision === "wait" ? standing.until : null },
+      ]);
     }
     await this.#flush();
     if (!letGo) return;
     this.#lease.stop();
-    if (this.document.state.lease?.runner === this.deps.runner.id) await this.document.record([{ fact: "released", runner: this.deps.runner.id }]);
+    if (this.document.state.lease?.runner === this.deps.runner.id)
+      await this.document.record([{ fact: "released", runner: this.deps.runner.id }]);
   }
 
   async #leave(decision: Standing): Promise<RunResult> {
     const quietly = this.options.signal.aborted;
     if (this.#lease.held) await this.#release(true, decision);
-    else if (!quietly && this.document.exists && isPending(this.document.state, this.ports, this.document.now()) && (await this.#lease.acquire()) === "held") await this.#release(true, decision);
-    return this.#result(decision);
+    else if (
+      !quietly &&
+      this.document.exists &&
+      isPending(this.document.state, this.ports, this.document.now()) &&
+      (await this.#lease.acquire()) === "held"
+    )
+      await this.#release(true, decision);
+    return conclude(decision, this.#account());
   }
 
   #interrupted(): Standing {
-    return { decision: "wait", reason: "settling", message: "interrupted; the next run goes on from here", until: null };
+    return {
+      decision: "wait",
+      reason: "settling",
+      message: "interrupted; the next run goes on from here",
+      until: null,
+    };
   }
 
   #locked(): RunResult {
     const { lease } = this.document.state;
     const who = lease === null ? "another run" : `${lease.actor} (${lease.host}, process ${lease.pid})`;
-    const since = lease === null ? "" : ` since ${new Date(lease.since + this.#offset()).toISOString()}`;
-    return this.#outcome("locked", "locked", `${who} works on it${since}`, null);
+    const since = lease === null ? "" : ` since ${new Date(lease.since + offsetOf(this.document.now())).toISOString()}`;
+    return ended("locked", "locked", `${who} works on it${since}`, null, this.#account());
   }
 
-  #result(decision: Standing): RunResult {
-    const { state } = this.document;
-    const until = decision.decision === "wait" && decision.until !== null ? decision.until + this.#offset() : null;
-    if (this.#failed !== null) return this.#outcome("failed", this.#failed.reason, this.#failed.message, until);
-    // A rolled back secret is brought to its end, and still needs a person before it rotates again.
-    if (decision.decision === "wait" && state.stopped !== null && state.rotation?.rollback && this.options.sit !== "served") {
-      return this.#outcome("blocked", state.stopped.reason as ReasonCode, `${state.stopped.message}; meanwhile: ${decision.message}`, until);
-    }
-    const outcome = decision.decision === "blocked" ? "blocked" : decision.decision === "done" ? "done" : outcomeOf(decision.reason);
-    return this.#outcome(outcome, decision.reason, decision.message, until);
-  }
-
-  #outcome(outcome: Outcome, reason: ReasonCode, message: string, until: Instant | null): RunResult {
-    const hint = hintOf(reason, this.ports.rules.name);
+  #account(): Account {
+    const { document } = this;
+    const state = document.exists ? document.state : null;
+    const { sit } = this.options;
     return {
-      name: this.ports.rules.name, outcome, reason, message, until, hints: hint === null ? [] : [hint],
-      state: this.document.exists ? this.document.state : null, actions: this.#actions, offset: this.#offset(),
+      name: this.ports.rules.name,
+      state,
+      actions: this.#actions,
+      now: document.now(),
+      failed: this.#failed,
+      sit,
     };
-  }
-
-  #offset(): Duration {
-    const now = this.document.now();
-    return now.wall - now.doc;
   }
 
   #record(action: string, version: string, delivery: string | null): void {
@@ -335,19 +347,36 @@ class Run {
     for (const event of state.outbox.events) {
       if (event.seq <= this.#told) continue;
       this.#told = event.seq;
-      this.options.onProgress?.({ name: state.name, phase: phaseOf(state), outcome: "waiting", reason: "settling", message: event.type, until: null, state, event });
+      this.options.onProgress?.({
+        name: state.name,
+        phase: phaseOf(state),
+        outcome: "waiting",
+        reason: "settling",
+        message: event.type,
+        until: null,
+        state,
+        event,
+      });
     }
   }
 
   #progress(decision: Standing): void {
     const { state } = this.document;
-    const until = decision.decision === "wait" && decision.until !== null ? decision.until + this.#offset() : null;
+    const until =
+      decision.decision === "wait" && decision.until !== null ? decision.until + offsetOf(this.document.now()) : null;
     const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
-    this.options.onProgress?.({ name: state.name, phase: phaseOf(state), outcome, reason: decision.reason, message: decision.message, until, state });
+    this.options.onProgress?.({
+      name: state.name,
+      phase: phaseOf(state),
+      outcome,
+      reason: decision.reason,
+      message: decision.message,
+      until,
+      state,
+    });
   }
 
   #ctx(fence: () => void): Ctx {
     return { signal: this.#lease.signal, fence, attempt: 1, rotationId: this.document.state.rotation?.id ?? null };
   }
 }
-

@@ -16,7 +16,8 @@ export async function say(deps: EngineDeps, name: string, word: Word): Promise<S
   for (;;) {
     const refusal = refusalOf(document.state, word);
     if (refusal !== null) return { ok: false, ...refusal, state: document.exists ? document.state : null };
-    if ((await document.commit([{ fact: "said", word, by: deps.runner.actor, id: `r-${deps.random(6)}` }])) === "stale") continue;
+    if ((await document.commit([{ fact: "said", word, by: deps.runner.actor, id: `r-${deps.random(6)}` }])) === "stale")
+      continue;
     // The log has it at once; the cursor moves with the next run's commit.
     await audit(deps, document.state);
     return { ok: true, state: document.state };

@@ -1,10 +1,10 @@
-import type { Decision } from "../core/case.ts";
 import type { Duration } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
 import { living } from "../core/model.ts";
 import { phaseOf } from "../core/phase.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
+import type { Standing } from "./result.ts";
 
 /**
  * What a run sits through. `none`: a moment at most (CI). `short`: what gets the new key served (`rotate`).
@@ -25,10 +25,17 @@ interface Room {
 
 const MOMENT: Duration = 2000;
 /** Short waits on the way to a served key: those that the world ends soon, not those that are meant to last. */
-const ON_THE_WAY: ReadonlySet<ReasonCode> = new Set(["settling", "verifying", "distributing", "replica-not-in-sync", "provider-unavailable", "hook-failed"]);
+const ON_THE_WAY: ReadonlySet<ReasonCode> = new Set([
+  "settling",
+  "verifying",
+  "distributing",
+  "replica-not-in-sync",
+  "provider-unavailable",
+  "hook-failed",
+]);
 
 /** How long to sleep before deciding again; null: this run ends here. */
-export function napFor(decision: Exclude<Decision, { decision: "look" | "act" | "note" }>, room: Room): Duration | null {
+export function napFor(decision: Standing, room: Room): Duration | null {
   if (decision.decision !== "wait") return null;
   const left = room.waitMax === null ? Infinity : room.waitMax - room.waited;
   const wanted = decision.until === null ? MOMENT : Math.max(0, decision.until - room.now.doc);
@@ -39,17 +46,29 @@ export function napFor(decision: Exclude<Decision, { decision: "look" | "act" | 
 }
 
 function goesOn(reason: ReasonCode, wanted: Duration, { sit, waited, state, rules, held }: Room): boolean {
+  // Only a person can mend that, and no time does.
+  if (reason === "credentials-missing") return false;
   // The value exists only here until the authority has it: giving up now would waste the key.
   const onlyHere = state.versions.some((v) => v.status === "pending" && !v.staged && held.has(v.id));
   switch (sit) {
     case "all":
       return true;
     case "dead":
-      return living(state).some((v) => v.compromised && v.keyId !== null && v.status !== "disabled" && v.disabledAt === null) || isBeingReplaced(state);
+      return (
+        living(state).some(
+          (v) => v.compromised && v.keyId !== null && v.status !== "disabled" && v.disabledAt === null,
+        ) || isBeingReplaced(state)
+      );
     case "served":
       return phaseOf(state) === "rolling-back" && waited < rules.verify.deadline;
     case "short":
-      return onlyHere || (ON_THE_WAY.has(reason) && state.rotation !== null && state.rotation.overlapFrom === null && waited < rules.verify.deadline);
+      return (
+        onlyHere ||
+        (ON_THE_WAY.has(reason) &&
+          state.rotation !== null &&
+          state.rotation.overlapFrom === null &&
+          waited < rules.verify.deadline)
+      );
     case "none":
       return onlyHere || (ON_THE_WAY.has(reason) && wanted <= MOMENT && waited < 5 * MOMENT);
   }

@@ -51,7 +51,9 @@ export class Values {
   /** An adopted version is not held under its id yet: its key id, else the store's unchanged revision, tells. */
   async isServedAs(version: Version, served: Served, ref: string | null, ctx: Ctx): Promise<boolean> {
     const { issuer } = this.ports;
-    const same = (ref !== null && served.ref === ref) || (issuer.identify !== undefined && (await issuer.identify(served.value, ctx)) === version.keyId);
+    const same =
+      (ref !== null && served.ref === ref) ||
+      (issuer.identify !== undefined && (await issuer.identify(served.value, ctx)) === version.keyId);
     if (same) this.keep(version.id, served.value);
     return same;
   }

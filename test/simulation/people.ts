@@ -2,7 +2,7 @@ import { living, versionOf } from "../../src/core/model.ts";
 import { SecretValue } from "../../src/core/secret-value.ts";
 import type { Word } from "../../src/core/words.ts";
 import { stranger } from "./consumers.ts";
-import type { RunOptions } from "../../src/engine/run.ts";
+import type { RunOptions } from "../../src/engine/result.ts";
 import type { Engine } from "./engine.ts";
 import { depsOf, portsOf } from "./engine.ts";
 import { StoreTruth } from "./fake-store.ts";

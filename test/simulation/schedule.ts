@@ -3,7 +3,7 @@ import type { SecretState } from "../../src/core/model.ts";
 import type { ReasonCode } from "../../src/core/reasons.ts";
 import type { Safeguard } from "../../src/core/safeguards.ts";
 import { attack, Consumer } from "./consumers.ts";
-import type { RunResult } from "../../src/engine/run.ts";
+import type { RunResult } from "../../src/engine/result.ts";
 import type { Engine } from "./engine.ts";
 import { depsOf, portsOf } from "./engine.ts";
 import { populate, putBack, run, speak, vouch } from "./people.ts";
@@ -149,7 +149,8 @@ class Calm {
     if (damaged && this.#runs % 30 === 29) speak(world, this.#engine, { word: "rotate", repair: true }, null);
     // Where nothing can prove what a store serves, a person looks.
     if (this.#last.includes("distributing") && this.#runs % 5 === 4) {
-      for (const { id, traits } of world.rules.deliveries) if (traits.proof === "none") speak(world, this.#engine, { word: "ack", kind: "store", name: id }, null);
+      for (const { id, traits } of world.rules.deliveries)
+        if (traits.proof === "none") speak(world, this.#engine, { word: "ack", kind: "store", name: id }, null);
     }
     if (++this.#runs > MOST_CALM_RUNS) return this.#stuck(`it never ends: ${this.#last}`);
     world.scheduler.after(5000, () => {
@@ -292,7 +293,9 @@ class Calm {
         );
       case "slots-full-foreign":
         return [...issuer.keys.values()].some(
-          (k) => (k.owner === "stranger" || this.#world.doc?.strangers.includes(k.id)) && (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),
+          (k) =>
+            (k.owner === "stranger" || this.#world.doc?.strangers.includes(k.id)) &&
+            (k.deletedAt === null || this.#world.now - k.deletedAt < 5 * MINUTE),
         );
       case "slots-full-ours":
         return issuer.alive().filter((k) => k.owner === "ours").length >= scenario.issuer.maxKeys;

@@ -1,0 +1,66 @@
+import { acted, emit, withDelivery, withRotation } from "./edit.ts";
+import type { Fact } from "./facts.ts";
+import type { DeliveryState, SecretState, Version } from "./model.ts";
+import { living } from "./model.ts";
+import { begin, newVersion } from "./rotation.ts";
+import type { Now } from "./rules.ts";
+import { move } from "./status.ts";
+
+export function bind(state: SecretState, fact: Extract<Fact, { fact: "bound" }>): SecretState {
+  const known = new Map(state.deliveries.map((d) => [d.id, d]));
+  const named = fact.deliveries.map((d): DeliveryState => {
+    const old = known.get(d.id);
+    known.delete(d.id);
+    return old
+      ? { ...old, use: d.use, name: d.name, binding: old.binding ?? d.binding }
+      : { ...d, serves: null, ref: null, writtenAt: null, confirmedAt: null, lastError: null };
+  });
+  // Lines taken out of the policy stay known while they may serve a living key of ours.
+  const inFlight = state.rotation !== null && state.rotation.to !== null;
+  const alive = new Set(living(state).map((v) => v.id));
+  const removed = [...known.values()].filter((d) => (d.serves === null ? inFlight : alive.has(d.serves)));
+  return { ...state, issuerBinding: state.issuerBinding ?? fact.issuer, deliveries: [...named, ...removed] };
+}
+
+export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" }>, now: Now): SecretState {
+  const known = state.versions.find((v) => v.keyId === fact.keyId && v.status !== "destroyed");
+  const version: Version = {
+    ...(known ?? newVersion(fact.version, now)),
+    keyId: fact.keyId,
+    status: "current",
+    origin: known?.origin ?? "adopted",
+    createdAt: fact.createdAt,
+    exposed: true,
+  };
+  const others = state.versions
+    .filter((v) => v.id !== version.id)
+    .map((v) => (v.status === "current" ? move(v, "retiring") : v));
+  let next: SecretState = {
+    ...state,
+    versions: [...others, version],
+    minted: known ? state.minted : state.minted + 1,
+    stopped: null,
+  };
+  for (const { delivery, ref } of fact.serving) {
+    next = withDelivery(next, delivery, (d) => ({
+      ...d,
+      serves: version.id,
+      ref,
+      writtenAt: null,
+      confirmedAt: now.doc,
+      lastError: null,
+    }));
+  }
+  const superseded = living(next).some((v) => v.id !== version.id);
+  // What it takes the place of ends by the rules of a rotation that has just promoted its version.
+  if (superseded && next.rotation === null)
+    next = begin(next, { id: fact.rotation, reason: "manual", actor: "keyturn", repair: false }, now);
+  if (next.rotation !== null) next = withRotation(next, { to: version.id, rollback: null, overlapFrom: null });
+  return acted(
+    emit(next, now, "keyturn", "adopted", { version: version.id, keyId: fact.keyId }),
+    now,
+    "adopt",
+    version.id,
+    null,
+  );
+}

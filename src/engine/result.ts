@@ -1,0 +1,109 @@
+import type { Decision } from "../core/case.ts";
+import type { Duration, Instant } from "../core/duration.ts";
+import type { ActionRecord, SecretState, StateEvent } from "../core/model.ts";
+import type { Phase } from "../core/phase.ts";
+import { hintOf, outcomeOf } from "../core/reasons.ts";
+import type { Outcome, ReasonCode } from "../core/reasons.ts";
+import type { Now } from "../core/rules.ts";
+import type { Sit } from "./sit.ts";
+
+export interface RunOptions {
+  /** Start a rotation when the schedule says so; false: only advance what is in flight. */
+  readonly start: boolean;
+  readonly sit: Sit;
+  /** Upper bound for all sitting, ms; null: none. */
+  readonly waitMax: Duration | null;
+  /** How long to wait for another run's lease, ms. */
+  readonly lockTimeout: Duration;
+  readonly signal: AbortSignal;
+  /** A pause of everything; asked again whenever something is decided. */
+  readonly pausedAll?: () => Promise<{ readonly reason: string; readonly by: string } | null>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface Progress {
+  readonly name: string;
+  readonly phase: Phase;
+  readonly outcome: Outcome;
+  readonly reason: ReasonCode;
+  readonly message: string;
+  /** Wall clock. */
+  readonly until: Instant | null;
+  readonly state: SecretState;
+  readonly event?: StateEvent;
+}
+
+export interface RunResult {
+  readonly name: string;
+  readonly outcome: Outcome;
+  readonly reason: ReasonCode;
+  readonly message: string;
+  /** Wall clock. */
+  readonly until: Instant | null;
+  readonly hints: readonly string[];
+  readonly state: SecretState | null;
+  /** What this run did. */
+  readonly actions: readonly ActionRecord[];
+  /** Added to a document instant, gives wall time. */
+  readonly offset: Duration;
+}
+
+/** A decision that a run can end in. */
+export type Standing = Exclude<Decision, { readonly decision: "look" | "act" | "note" }>;
+
+/** What a result is made of, beside the decision that a run ended in. */
+export interface Account {
+  readonly name: string;
+  readonly state: SecretState | null;
+  readonly actions: readonly ActionRecord[];
+  readonly now: Now;
+  /** The first refusal or failed revocation of this run: it is what the run ended in. */
+  readonly failed: { readonly reason: ReasonCode; readonly message: string } | null;
+  readonly sit: Sit;
+}
+
+/** Added to a document instant, gives wall time. */
+export function offsetOf(now: Now): Duration {
+  return now.wall - now.doc;
+}
+
+export function conclude(decision: Standing, run: Account): RunResult {
+  const { state, failed } = run;
+  const until = decision.decision === "wait" && decision.until !== null ? decision.until + offsetOf(run.now) : null;
+  if (failed !== null) return ended("failed", failed.reason, failed.message, until, run);
+  // A rolled back secret is brought to its end, and still needs a person before it rotates again.
+  const stopped = state?.rotation?.rollback && run.sit !== "served" ? state.stopped : null;
+  if (decision.decision === "wait" && stopped !== null) {
+    return ended(
+      "blocked",
+      stopped.reason as ReasonCode,
+      `${stopped.message}; meanwhile: ${decision.message}`,
+      until,
+      run,
+    );
+  }
+  const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
+  return ended(outcome, decision.reason, decision.message, until, run);
+}
+
+export function ended(
+  outcome: Outcome,
+  reason: ReasonCode,
+  message: string,
+  until: Instant | null,
+  run: Account,
+): RunResult {
+  const hint = hintOf(reason, run.name);
+  const { name, state, actions } = run;
+  return {
+    name,
+    outcome,
+    reason,
+    message,
+    until,
+    hints: hint === null ? [] : [hint],
+    state,
+    actions,
+    offset: offsetOf(run.now),
+  };
+}
