@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
-import { CommandLine, type Ended, type Running } from "../support/command-line.ts";
+import { CommandLine, policyText, type Ended, type Running } from "../support/command-line.ts";
 import { Lane } from "../support/lane.ts";
 import type { Call, Point } from "../support/proxy.ts";
 
@@ -244,6 +244,19 @@ describe.concurrent("a word said by another process while a run is busy", () => 
     expect(await lane.faults()).toEqual([]);
     sane(await lane.run("rotate", "one", "--wait"), 0);
     expect(await lane.faults()).toEqual([]);
+  });
+
+  test("a rollback tells hooks the version that is served again", async () => {
+    const lane = await laneWithKey();
+    const hooks = '\n    hooks: { afterDistribute: [{ run: "cat >> told; echo >> told", passValue: true }] }';
+    const secret = { name: "one", client: lane.client, maxKeys: 5, more: hooks };
+    lane.place.policy(policyText(lane.proxy.url, [secret], { minimum: "1h" }));
+    sane(await lane.run("rotate", "one"), 0);
+    sane(await lane.run("rollback", "one"), 0);
+    const told = readFileSync(lane.place.path("told"), "utf8").trim().split("\n");
+    const values = told.map((line) => (JSON.parse(line) as { value: { apiKey: string } }).value.apiKey);
+    expect(values).toEqual([...lane.proxy.issued].toReversed());
+    expect(values[1]).toBe(await lane.local());
   });
 
   test.each([

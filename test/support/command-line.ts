@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -50,6 +51,8 @@ export class CommandLine {
     const cache = join(ROOT, "node_modules/.cache");
     mkdirSync(cache, { recursive: true });
     this.#folder = mkdtempSync(join(cache, "keyturn-live-"));
+    // Others may start it, too: what root may do cannot be forbidden to root.
+    chmodSync(this.#folder, 0o755);
     cpSync(join(ROOT, "dist"), join(this.#folder, "dist"), { recursive: true });
     mkdirSync(join(this.#folder, "bin"));
     cpSync(join(ROOT, "bin/keyturn.js"), join(this.#folder, "bin/keyturn.js"));
