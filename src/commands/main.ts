@@ -41,7 +41,7 @@ export async function main(process: Process): Promise<number> {
       process.stdout.write(error.message);
       return 0;
     }
-    return fail(error, words?.verb?.name ?? null, globals, await terminalOf(process, globals), process);
+    return fail(error, words?.verb ?? null, globals, await terminalOf(process, globals), process);
   }
   return execute(words.verb as VerbLine, prepared, globals, process);
 }
@@ -55,7 +55,7 @@ async function execute(verb: VerbLine, prepared: Prepared, globals: Globals, pro
     if (process.signal.aborted && verb.untilStopped !== true) return interrupted(verb, terminal, process);
     return exitCode(verb.answers === true && !globals.detailed ? "done" : report.outcome, globals.detailed);
   } catch (error) {
-    return fail(error, verb.name, globals, terminal, process);
+    return fail(error, verb, globals, terminal, process);
   } finally {
     await session.close();
   }
@@ -73,25 +73,29 @@ function tell(report: Report, command: string, globals: Globals, terminal: Termi
 
 function interrupted(verb: VerbLine, terminal: Terminal, { signal }: Process): number {
   const name = signal.reason as keyof typeof INTERRUPTED;
-  if (verb.answers !== true) {
-    terminal.announce(`keyturn: stopped by ${name}: the state is consistent\nhint: keyturn run goes on from here`);
-  }
+  if (verb.answers !== true) terminal.announce(failureText(failureOf(interruption(verb, name)), false));
   return INTERRUPTED[name];
 }
 
-function fail(thrown: unknown, command: string | null, globals: Globals, terminal: Terminal, process: Process): number {
+function interruption(verb: VerbLine | null, signal: string): UserError {
+  const leaves = verb?.leavesNothing ? "nothing is left of it" : "the state is consistent";
+  const hints = verb?.leavesNothing ? [] : ["keyturn run goes on from here"];
+  return new UserError("interrupted", `stopped by ${signal}: ${leaves}`, { hints });
+}
+
+function fail(thrown: unknown, verb: VerbLine | null, globals: Globals, terminal: Terminal, process: Process): number {
   terminal.clear();
   const stopped = process.signal.aborted;
-  const failure = failureOf(
-    stopped
-      ? new UserError("interrupted", `stopped by ${process.signal.reason}: the state is consistent`, {
-          hints: ["keyturn run goes on from here"],
-        })
-      : thrown,
-  );
+  const failure = failureOf(stopped ? interruption(verb, String(process.signal.reason)) : thrown);
   if (globals.json) {
     terminal.out(
-      document({ command, at: process.now(), outcome: outcomeOf(failure), secrets: [], error: errorMember(failure) }),
+      document({
+        command: verb?.name ?? null,
+        at: process.now(),
+        outcome: outcomeOf(failure),
+        secrets: [],
+        error: errorMember(failure),
+      }),
     );
   }
   terminal.announce(failureText(failure, globals.verbose));

@@ -20,6 +20,8 @@ export interface VerbLine {
   readonly answers?: true;
   /** A signal is how it ends: no interruption, exit 0. */
   readonly untilStopped?: true;
+  /** Nothing of it outlives it: interrupted, there is nothing to go on with. */
+  readonly leavesNothing?: true;
 }
 
 /** Before or after every verb. No verb has an option of the same name, nor one name with and without a value. */
@@ -305,5 +307,6 @@ export const VERBS: readonly VerbLine[] = [
     arguments: "",
     options: [],
     load: async () => (await import("./demo.ts")).demo,
+    leavesNothing: true,
   },
 ];

@@ -12,7 +12,11 @@ interface Marks {
   readonly part?: string;
   readonly named?: boolean;
   readonly credential?: boolean;
+  readonly duration?: boolean;
 }
+
+/** As `parseDuration` reads it: whole numbers, the largest unit first. */
+const DURATION = "^(?=\\d)(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$";
 
 /** JSON Schema (2020-12) of the policy file with the settings of every adapter, for editors. */
 export async function jsonSchema(registry: Registry = allAdapters): Promise<Json> {
@@ -77,13 +81,15 @@ function convert(schema: z.ZodType, partAt: (kind: string) => Json = () => ({}))
     io: "input",
     unrepresentable: "any",
     override: ({ zodSchema, jsonSchema: json }) => {
-      const { scalar, part, named, credential } = ((zodSchema as unknown as z.ZodType).meta() ?? {}) as Marks;
+      const { scalar, part, named, credential, duration } = ((zodSchema as unknown as z.ZodType).meta() ?? {}) as Marks;
       if (part !== undefined) replace(json, partAt(part));
       if (credential) Object.assign(json, { credential: undefined, pattern: "\\$\\{(env|file):[^}]+\\}" });
+      if (duration) Object.assign(json, { duration: undefined, pattern: DURATION });
       if (scalar !== undefined) {
         const { scalar: _, description, ...map } = json as Json;
-        const list = scalar === "run" ? [{ type: "array", items: { type: "string" }, minItems: 1 }] : [];
-        replace(json, { ...(description !== undefined && { description }), anyOf: [{ type: "string" }, ...list, map] });
+        // Filled in place once its turn comes.
+        const plain = (map.properties as Record<string, Json> | undefined)?.[scalar] ?? { type: "string" };
+        replace(json, { ...(description !== undefined && { description }), anyOf: [plain, map] });
       }
       if (named) Object.assign(json, { named: undefined, propertyNames: { pattern: NAME.source } });
     },

@@ -14,7 +14,7 @@ const NO_DURATION = "is no duration: write 90d, 1h30m, 0s";
 const duration = z
   .string({ error: (issue) => (issue.input === undefined ? undefined : NO_DURATION) })
   .transform((text, context) => parseDuration(text) ?? refuse(context, NO_DURATION))
-  .meta({ description: "A duration: 90d, 1h30m, 30s, 0s.", examples: ["24h"] });
+  .meta({ description: "A duration: 90d, 1h30m, 30s, 0s.", duration: true });
 
 const name = z.string().regex(NAME, { error: "is no name: letters, digits, dot, dash and underscore, at most 63" });
 
@@ -95,10 +95,12 @@ const rules = {
 export const defaultsSchema = z.strictObject(rules);
 
 export const timingSchema = z.strictObject({
-  listSettle: duration.optional(),
-  propagation: duration.optional(),
-  settle: duration.optional(),
-  timeGranularity: duration.optional(),
+  listSettle: duration.optional().describe("A new key may be missing from listings for so long."),
+  propagation: duration
+    .optional()
+    .describe("Readers, or the provider itself, may still see the old state for so long."),
+  settle: duration.optional().describe("A request may still take effect so long after its sender gave up."),
+  timeGranularity: duration.optional().describe("Creation times are cut to multiples of this."),
 });
 
 /** The part of an adapter's map that is the policy's. */
@@ -115,8 +117,8 @@ export const deliveryKeys = z.strictObject({
 });
 export const usageKeys = z.strictObject({
   type: z.string(),
-  granularity: duration.optional(),
-  lag: duration.optional(),
+  granularity: duration.optional().describe("Instead of the signal's own: two uses closer than this may show as one."),
+  lag: duration.optional().describe("Instead of the signal's own: a use may show up so late."),
   optional: z.boolean().optional().describe("Its `unknown` does not block."),
 });
 export const stateKeys = z.strictObject({
@@ -131,7 +133,7 @@ function part(kind: string) {
 }
 
 const consumer = z.strictObject({
-  name,
+  name: name.describe("As it is called in `status` and `ack`."),
   match: z.array(z.string().min(1)).min(1).optional().describe("What monitors call it. Default: its name, and name-*."),
   cadence: duration.optional().describe("How often it runs or reads, at the least."),
   cache: duration.optional().describe("How long it keeps a value."),
@@ -155,27 +157,36 @@ const hook = z
 
 export const secretSchema = z.strictObject({
   issuer: part("issuer"),
-  stores: z.array(part("delivery")).min(1),
-  usage: z.union([z.literal("none"), z.array(part("usage")).min(1)], { error: "must be none or a list" }).optional(),
-  consumers: z.array(consumer).optional(),
-  hooks: z.strictObject(Object.fromEntries(HOOK_POINTS.map((point) => [point, z.array(hook).optional()]))).optional(),
-  tags: z.array(z.string().min(1)).optional(),
-  owner: z.string().optional(),
-  runbook: z.string().optional(),
+  stores: z.array(part("delivery")).min(1).describe("Where the key is delivered."),
+  usage: z
+    .union([z.literal("none"), z.array(part("usage")).min(1)], { error: "must be none or a list" })
+    .optional()
+    .describe("Who says whether a key is still used."),
+  consumers: z.array(consumer).optional().describe("Who must not break."),
+  hooks: z
+    .strictObject(Object.fromEntries(HOOK_POINTS.map((point) => [point, z.array(hook).optional()])))
+    .optional()
+    .describe("Your commands at four points of a rotation."),
+  tags: z.array(z.string().min(1)).optional().describe("For `--tag`."),
+  owner: z.string().optional().describe("For people; shown in `status --json`."),
+  runbook: z.string().optional().describe("For people: where to read on."),
   acceptOutage: z.boolean().optional().describe("Allows steps that may break consumers."),
-  enabled: z.boolean().optional(),
+  enabled: z
+    .boolean()
+    .optional()
+    .describe("`false`: the schedule starts nothing; what is in flight is finished. Default: true."),
   ...rules,
 });
 
 const named = (inner: z.ZodType) => z.record(z.string(), inner).meta({ named: true });
 const shared = {
-  stores: named(part("store")).optional(),
-  notifiers: named(part("notifier")).optional(),
-  secrets: named(secretSchema).optional(),
+  stores: named(part("store")).optional().describe("Stores by name, for several secrets to use."),
+  notifiers: named(part("notifier")).optional().describe("Whom to tell, by name."),
+  secrets: named(secretSchema).optional().describe("What is rotated, by name."),
 };
 
 export const policySchema = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(1).describe("Of the format."),
   include: z
     .array(z.string().min(1))
     .optional()
@@ -183,7 +194,7 @@ export const policySchema = z.strictObject({
   state: orScalar("url", part("state"))
     .optional()
     .describe("Where the state lives. Default: sqlite at .keyturn/state.db."),
-  defaults: defaultsSchema.optional(),
+  defaults: defaultsSchema.optional().describe("What holds for every secret that does not say otherwise."),
   ...shared,
 });
 

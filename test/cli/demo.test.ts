@@ -71,7 +71,10 @@ describe("the demo", () => {
     const ended = ending(child);
     await until(hasClients(signal));
     child.kill(signal);
-    expect((await ended).code).toBe(expected);
+    const { code, stderr } = await ended;
+    expect(code).toBe(expected);
+    expect(stderr).toContain(`stopped by ${signal}: nothing is left of it`);
+    expect(stderr).not.toContain("goes on");
     nothingLeft(signal);
   });
 

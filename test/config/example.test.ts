@@ -46,8 +46,12 @@ test("the JSON Schema has the policy's keys and every adapter's settings", async
   });
   expect(issuer?.properties.timing).toBeDefined();
   expect(schema.$defs.delivery?.anyOf).toHaveLength(1 + Object.keys(registry.store).length);
+  // A duration is told as one, whatever else is said of its key.
+  expect(JSON.stringify(schema.properties)).toContain(
+    '"description":"Both keys live at least so long. Default: 24h.","type":"string","pattern":"^',
+  );
   // Every reference leads somewhere, and no mark of ours is left.
   const text = JSON.stringify(schema);
   for (const [, name] of text.matchAll(/"#\/\$defs\/(\w+)"/g)) expect(schema.$defs).toHaveProperty(name as string);
-  expect(text).not.toMatch(/"(scalar|part|named|credential)":/);
+  expect(text).not.toMatch(/"(scalar|part|named|credential|duration)":/);
 });

@@ -26,34 +26,10 @@ const schema = (await jsonSchema()) as unknown as Schema & { readonly $defs: Rea
 
 /** What the schema itself does not say. */
 const MEANINGS: Readonly<Record<string, string>> = {
-  version: "Of the format.",
-  defaults: "What holds for every secret that does not say otherwise.",
-  stores: "Stores by name, for several secrets to use.",
-  notifiers: "Whom to tell, by name.",
-  secrets: "What is rotated, by name.",
   issuer: "Who makes and kills the keys.",
-  "secret stores": "Where the key is delivered.",
-  usage: "Who says whether a key is still used.",
-  consumers: "Who must not break.",
-  hooks: "Your commands at four points of a rotation.",
-  tags: "For `--tag`.",
-  owner: "For people; shown in `status --json`.",
-  runbook: "For people: where to read on.",
-  enabled: "`false`: the schedule starts nothing; what is in flight is finished. Default: true.",
   soak: "`soak: 72h` is `soak: { for: 72h }`.",
-  name: "As it is called in `status` and `ack`.",
   type: "The issuer's own answer.",
-  granularity: "Instead of the signal's own: two uses closer than this may show as one.",
-  lag: "Instead of the signal's own: a use may show up so late.",
-  listSettle: "A new key may be missing from listings for so long.",
-  propagation: "Readers, or the provider itself, may still see the old state for so long.",
-  settle: "A request may still take effect so long after its sender gave up.",
-  timeGranularity: "Creation times are cut to multiples of this.",
 };
-
-/** Texts of which the schema does not say that they are durations. */
-const DURATIONS =
-  /(^|\.)(every|spread|deadline|minimum|quiet|maximum|remind|for|backoff|cadence|cache|timeout|expires|granularity|lag|listSettle|propagation|settle|timeGranularity)$/;
 
 /** The map among the forms that a key may have. */
 function mapOf(part: Schema): Schema {
@@ -76,6 +52,7 @@ function form(part: Schema): string {
   if (part.const !== undefined) return `\`${String(part.const)}\``;
   if (part.enum !== undefined) return part.enum.map((one) => `\`${String(one)}\``).join(" ");
   if (part.pattern?.includes("env|file")) return "reference";
+  if (part.pattern?.includes("ms)?$")) return "duration";
   if (part.type === "array") return part.items ? `list of ${form(part.items)}` : "list";
   if (part.type === "object") return "map";
   return { string: "text", integer: "number", number: "number", boolean: "yes or no" }[part.type ?? ""] ?? "any";
@@ -94,19 +71,19 @@ function rows(part: Schema, skip: readonly string[] = [], depth = Infinity, unde
       !isMap || opened.length === 0 || value.description !== undefined || value.anyOf !== undefined || name in MEANINGS;
     if (!described) return opened;
     const said = [value.description ?? "", value.default === undefined ? "" : `Default: ${String(value.default)}.`];
-    const meaning = [...new Set(said)].filter((text) => text !== "" && !text.startsWith("A duration:"));
+    const meaning = [...new Set(said)].filter((text) => text !== "");
     const once = meaning.length > 1 && meaning[0]?.includes("Default:") ? meaning.slice(0, 1) : meaning;
     const own = [
       `\`${name}\`${required.includes(key) ? " (required)" : ""}`,
-      DURATIONS.test(name) && form(value) === "text" ? "duration" : form(value),
-      once.map(sentence).join(" ") || meant(name, part),
+      form(value),
+      once.map(sentence).join(" ") || meant(name),
     ];
     return [own, ...opened];
   });
 }
 
-function meant(name: string, part: Schema): string {
-  const text = (part === secret ? MEANINGS[`secret ${name}`] : undefined) ?? MEANINGS[name];
+function meant(name: string): string {
+  const text = MEANINGS[name];
   if (text === undefined) throw new Error(`nothing says what ${name} means`);
   return text;
 }

@@ -21,6 +21,7 @@ const settings = z.strictObject({
   expires: z
     .string()
     .refine((text) => (parseDuration(text) ?? 0) > 0, { error: "is no duration above zero: write 120d" })
+    .meta({ duration: true })
     .optional()
     .describe("How long a new key is accepted at most. Default: for ever."),
   maxKeys: z.int().min(1).max(100).default(2).describe("How many keys the client may have at a time."),

@@ -11,6 +11,7 @@ const settings = z.strictObject({
   timeout: z
     .string()
     .refine((text) => parseDuration(text) !== null, { error: "is no duration: write 10s" })
+    .meta({ duration: true })
     .default("10s")
     .describe("For one attempt, connecting included. Default: 10s."),
 });

@@ -30,17 +30,25 @@ interface Snapshot {
  */
 export class DotenvStore implements Store {
   readonly traits = { staged: false, proof: "value", timing: { propagation: 0, settle: 0 } } as const;
-  readonly objectKey: string;
-  readonly #file: string;
+  readonly #path: string;
+  #real: string | null = null;
   readonly #fields: Readonly<Record<string, string>>;
   readonly #deps: AdapterDeps;
 
   /** @param fields key in the file → field of the issuer */
   constructor(file: string, fields: Readonly<Record<string, string>>, deps: AdapterDeps) {
-    this.#file = realPath(resolve(deps.folder, file));
+    this.#path = resolve(deps.folder, file);
     this.#fields = fields;
     this.#deps = deps;
-    this.objectKey = `dotenv:${this.#file}`;
+  }
+
+  /** The file behind every link, looked up at first use: what only tells of a secret needs no file system. */
+  get #file(): string {
+    return (this.#real ??= realPath(this.#path));
+  }
+
+  get objectKey(): string {
+    return `dotenv:${this.#file}`;
   }
 
   async describe(_ctx: Ctx): Promise<Description> {

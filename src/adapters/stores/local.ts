@@ -49,7 +49,7 @@ interface Place {
  */
 export class LocalStore implements StagedStore {
   readonly traits = { staged: true, proof: "value", timing: { propagation: 0, settle: 0 } } as const;
-  readonly objectKey: string;
+  #objectKey: string | null = null;
   readonly #folder: string;
   readonly #pointer: string;
   readonly #place: Place;
@@ -62,7 +62,11 @@ export class LocalStore implements StagedStore {
     this.#deps = deps;
     this.#folder = join(place.root, place.name);
     this.#pointer = join(this.#folder, "current");
-    this.objectKey = `local:${realPath(this.#folder)}`;
+  }
+
+  /** Looked up at first use: what only tells of a secret needs no file system. */
+  get objectKey(): string {
+    return (this.#objectKey ??= `local:${realPath(this.#folder)}`);
   }
 
   async describe(_ctx: Ctx): Promise<Description> {
