@@ -67,7 +67,10 @@ export class Wiring {
         use: delivery.use ?? delivery.type,
         name: delivery.name,
         traits,
-        ...(delivery.fields && { fields: [...new Set(Object.values(delivery.fields))] }),
+        ...(delivery.fields && {
+          fields: [...new Set(Object.values(delivery.fields))],
+          names: Object.keys(delivery.fields),
+        }),
       });
     }
     const monitors = new Map<string, UsageMonitor>();

@@ -4,7 +4,7 @@ import type { DeliveryState, SecretState, Version } from "./model.ts";
 import { living } from "./model.ts";
 import { begin, newVersion } from "./rotation.ts";
 import type { Now } from "./rules.ts";
-import { move } from "./status.ts";
+import { IllegalTransition, move } from "./status.ts";
 
 export function bind(state: SecretState, fact: Extract<Fact, { fact: "bound" }>): SecretState {
   const known = new Map(state.deliveries.map((d) => [d.id, d]));
@@ -31,10 +31,19 @@ export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" 
     origin: known?.origin ?? "adopted",
     createdAt: fact.createdAt,
     exposed: true,
+    disabledAt: null,
+    deletedAt: null,
+    expedite: false,
+    debt: null,
+    handBack: false,
   };
+  if (known?.compromised) throw new IllegalTransition(known, "current");
   const others = state.versions
     .filter((v) => v.id !== version.id)
-    .map((v) => (v.status === "current" ? move(v, "retiring") : v));
+    .map((v) => {
+      if (v.status === "current" || (v.status === "pending" && v.exposed)) return move(v, "retiring");
+      return v.status === "pending" ? move(v, "abandoned") : v;
+    });
   let next: SecretState = {
     ...state,
     versions: [...others, version],
@@ -55,7 +64,8 @@ export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" 
   // What it takes the place of ends by the rules of a rotation that has just promoted its version.
   if (superseded && next.rotation === null)
     next = begin(next, { id: fact.rotation, reason: "manual", actor: "keyturn", repair: false }, now);
-  if (next.rotation !== null) next = withRotation(next, { to: version.id, rollback: null, overlapFrom: null });
+  if (next.rotation !== null)
+    next = withRotation(next, { to: version.id, from: null, rollback: null, overlapFrom: null });
   return acted(
     emit(next, now, "keyturn", "adopted", { version: version.id, keyId: fact.keyId }),
     now,

@@ -51,12 +51,14 @@ export type Decision =
       readonly message: string;
       readonly until: Instant | null;
       readonly keep?: boolean;
+      readonly hint?: string;
       readonly facts?: readonly Fact[];
     }
   | {
       readonly decision: "blocked";
       readonly reason: ReasonCode;
       readonly message: string;
+      readonly hint?: string;
       readonly facts?: readonly Fact[];
     }
   | { readonly decision: "done"; readonly reason: "not-due"; readonly message: string };
@@ -91,13 +93,18 @@ export function ask(c: Case, ...queries: readonly Query[]): void {
   if (missing.length > 0) throw new Unanswered({ decision: "look", queries: missing });
   for (const query of queries) {
     const answer = answerOf(c, query);
-    if (answer != null && "failed" in answer)
-      throw new Unanswered(wait(answer.failed.reason as ReasonCode, answer.failed.message, null));
+    if (answer != null && "failed" in answer) throw new Unanswered(failed(answer.failed));
   }
 }
 
+/** Keys count only where they were left: a listing of another owner proves nothing of ours. */
 export function listing(c: Case): Listing {
-  ask(c, { look: "keys" });
+  ask(c, { look: "describe", what: "issuer" }, { look: "keys" });
+  const place = c.seen.described["issuer"];
+  const recorded = c.state.issuerBinding;
+  if (place !== undefined && "value" in place && recorded !== null && place.value.binding !== recorded) {
+    throw new Unanswered(blocked("binding-changed", `the issuer was ${recorded} and is now ${place.value.binding}`));
+  }
   return (c.seen.keys as { value: Listing }).value;
 }
 
@@ -133,8 +140,27 @@ export function wait(
   return { decision: "wait", reason, message, until, facts };
 }
 
-export function blocked(reason: ReasonCode, message: string): Decision {
-  return { decision: "blocked", reason, message };
+/** A look that failed: today's news, and tried again by the next run. */
+export function failed({
+  reason,
+  message,
+  hint,
+}: {
+  reason: string;
+  message: string;
+  hint?: string | undefined;
+}): Decision {
+  return {
+    decision: "wait",
+    reason: reason as ReasonCode,
+    message,
+    until: null,
+    ...(hint === undefined ? {} : { hint }),
+  };
+}
+
+export function blocked(reason: ReasonCode, message: string, hint?: string): Decision {
+  return { decision: "blocked", reason, message, ...(hint === undefined ? {} : { hint }) };
 }
 
 export function note(...facts: readonly Fact[]): Decision {

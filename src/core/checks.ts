@@ -20,6 +20,7 @@ import type { DeliveryId, Serves, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
 import { quiet } from "./quiet.ts";
+import { placeOf } from "./rules.ts";
 import { ackedVersion } from "./wanted.ts";
 
 /** A check of promise 4: null when it holds, else what stands in the way (or what has to be looked at first). */
@@ -28,18 +29,24 @@ export type Check = (c: Case, victim: Version) => Decision | null;
 /** A leaked key in an incident, or one a person gave up: usage, adoption and minimum no longer hold it back. */
 export function isHurried(c: Case, victim: Version): boolean {
   if (victim.expedite || isSpent(c, victim)) return true;
+  if (!victim.compromised && outageAccepted(c, victim)) return true;
   if (!victim.compromised) return false;
   return c.state.incident === null || c.now.doc >= c.state.incident.graceUntil;
 }
 
 /** An incident needs its slot, and nobody could go back to it: it is disabled, and its value is gone. */
 export function isSpent(c: Case, victim: Version): boolean {
-  return c.state.incident !== null && victim.disabledAt !== null && !victim.staged;
+  return c.state.incident !== null && wanted(c) === null && victim.disabledAt !== null && !victim.staged;
 }
 
-/** Consent to break promise 1 for this victim, from the incident only: it binds nothing else. */
+/**
+ * Consent to break promise 1 for this victim: of the incident, for its leaked keys alone; or of the policy, where the
+ * issuer holds one key and the old one has to die before the new one is made.
+ */
 export function outageAccepted(c: Case, victim: Version): boolean {
-  return victim.compromised && (c.state.incident?.acceptOutage ?? false);
+  const oneSlot =
+    c.rules.acceptOutage && c.rules.issuer.maxKeys === 1 && wanted(c) === null && c.state.rotation?.rollback === null;
+  return oneSlot || (victim.compromised && (c.state.incident?.acceptOutage ?? false));
 }
 
 export const guardHolds: Check = (c, victim) => {
@@ -247,6 +254,14 @@ export function drifted(c: Case): Decision | null {
   return null;
 }
 
+/** Where the issuer, or one delivery, lives as far as it was described; the names that it writes are part of the place. */
+function bindingOf(c: Case, what: "issuer" | DeliveryId): string | null {
+  const seen = c.seen.described[what];
+  if (seen === undefined || "failed" in seen) return null;
+  const delivery = c.rules.deliveries.find((d) => d.id === what);
+  return delivery === undefined ? seen.value.binding : placeOf(delivery, seen.value.binding);
+}
+
 export function bindingsOf(c: Case): Decision | null {
   const places: readonly { readonly what: string; readonly recorded: string | null; readonly name: string }[] = [
     { what: "issuer", recorded: c.state.issuerBinding, name: "the issuer" },
@@ -260,25 +275,26 @@ export function bindingsOf(c: Case): Decision | null {
   for (const { what, recorded, name } of places) {
     const seen = c.seen.described[what];
     if (seen === undefined || "failed" in seen) continue;
-    if (recorded !== null && recorded !== seen.value.binding)
-      return blocked("binding-changed", `${name} was ${recorded} and is now ${seen.value.binding}`);
+    const binding = bindingOf(c, what);
+    if (recorded !== null && recorded !== binding)
+      return blocked("binding-changed", `${name} was ${recorded} and is now ${binding}`);
     const finding = seen.value.findings.find((f) => f.blocks || c.rules.strict);
     if (finding !== undefined)
-      return blocked(finding.reason === "credentials-missing" ? "permission-missing" : finding.reason, finding.message);
+      return blocked(
+        finding.reason === "credentials-missing" ? "permission-missing" : finding.reason,
+        finding.message,
+        finding.hint,
+      );
   }
   const lacks =
     c.state.issuerBinding === null ||
     c.rules.deliveries.some((d) => deliveryOf(c.state, d.id)?.binding == null) ||
     c.state.deliveries[0]?.id !== c.rules.deliveries[0]?.id;
   if (!lacks) return null;
-  const bindingOf = (what: string): string | null => {
-    const seen = c.seen.described[what];
-    return seen !== undefined && "value" in seen ? seen.value.binding : null;
-  };
   return note({
     fact: "bound",
-    issuer: bindingOf("issuer"),
-    deliveries: c.rules.deliveries.map((d) => ({ id: d.id, use: d.use, name: d.name, binding: bindingOf(d.id) })),
+    issuer: bindingOf(c, "issuer"),
+    deliveries: c.rules.deliveries.map((d) => ({ id: d.id, use: d.use, name: d.name, binding: bindingOf(c, d.id) })),
   });
 }
 

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { blocked, hook, isOff, note, settled, Unanswered, wait, wanted } from "./case.ts";
-import { storesConfirmed } from "./checks.ts";
+import { bindingsOf, newKeyAlive, storesConfirmed } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
@@ -46,6 +46,19 @@ export function decide(c: Case): Decision {
     throw thrown;
   }
   return { decision: "done", reason: "not-due", message: "nothing is due" };
+}
+
+/** Whether the world is still as the document says, for people who ask while nothing is to be done. */
+export function inspect(c: Case): Decision {
+  try {
+    const goal = wanted(c);
+    const strayed = goal === null ? null : (bindingsOf(c) ?? storesConfirmed(c, goal) ?? newKeyAlive(c, goal));
+    if (strayed !== null && strayed.decision !== "note") return strayed;
+  } catch (thrown) {
+    if (thrown instanceof Unanswered) return thrown.decision;
+    throw thrown;
+  }
+  return { decision: "done", reason: "not-due", message: "nothing is due, and every store serves what was left there" };
 }
 
 /** Replaying it could kill a key that a person brought back meanwhile; the world is looked at instead. */

@@ -158,7 +158,7 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
     const apart = leaked.length === alive.length ? converge(c) : null;
     if (apart !== null) return apart;
   }
-  const consented = alive.find((v) => outageAccepted(c, v) || (c.rules.acceptOutage && c.rules.issuer.maxKeys === 1));
+  const consented = alive.find((v) => outageAccepted(c, v));
   return consented === undefined ? null : revoke(c, consented);
 }
 

@@ -1,6 +1,7 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, isOff, note, wait, wanted } from "./case.ts";
 import { formatDuration } from "./duration.ts";
+import type { ReasonCode } from "./reasons.ts";
 import type { Fact } from "./facts.ts";
 import type { UsageMemory, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
@@ -9,7 +10,7 @@ import { judge, nextLookAt, rememberAll } from "./usage.ts";
 
 /** Looks at usage when it is time, and says whether anybody still needs the victim. */
 export function quiet(c: Case, victim: Version): Decision | null {
-  if (c.rules.usage === "none") return isOff(c, "adoption") ? null : adoption(judge(victim, wanted(c), c), []);
+  if (c.rules.usage === "none") return isOff(c, "adoption") ? null : blindly(c, victim);
   const before = judge(victim, wanted(c), c);
   if (c.seen.usage === null) {
     const next = nextLookAt(victim, before, c.rules);
@@ -31,6 +32,14 @@ export function quiet(c: Case, victim: Version): Decision | null {
   // News is remembered before it is acted on: a refused use speaks up once, and adoption stays known.
   const news = refusals(old) > refusals(victim) || adopted(judgements) > adopted(before);
   return stands ?? (news ? note(looked.fact) : null);
+}
+
+/** No signal exists: acks stand in, and reminders and the maximum hold as ever. */
+function blindly(c: Case, victim: Version): Decision | null {
+  const judgements = judge(victim, wanted(c), c);
+  const missing = judgements.filter((j) => j.mustAdopt && !j.adopted);
+  if (missing.length === 0) return null;
+  return overdue(c, judgements) ?? atMaximum(c, missing, []) ?? adoption(judgements, []);
 }
 
 function adopted(judgements: readonly Judgement[]): number {
@@ -62,7 +71,17 @@ function standing(
   next: number,
   facts: readonly Fact[],
 ): Decision | null {
+  const failed = failedLook(c);
   if (!isOff(c, "old-key-quiet")) {
+    if (failed !== null && judgements.some((j) => j.verdict !== "quiet")) {
+      const known = judgements.map((j) => sentence(c, victim, j)).join("; ");
+      return wait(
+        failed.reason as ReasonCode,
+        `usage cannot be looked at: ${failed.message}; last known: ${known}`,
+        next,
+        facts,
+      );
+    }
     const users = judgements.filter((j) => j.verdict === "in-use");
     const unknown = judgements.filter((j) => j.verdict === "unknown");
     if (users.length > 0)
@@ -76,7 +95,8 @@ function standing(
         wait("usage-unknown", unknown.map((j) => sentence(c, victim, j)).join("; "), next, facts)
       );
   }
-  if (isOff(c, "adoption")) return null;
+  // Without a wanted key (an incident frees a slot) there is nothing to be adopted yet.
+  if (isOff(c, "adoption") || wanted(c) === null) return null;
   const late = adoption(judgements, facts, next);
   return late === null
     ? null
@@ -96,6 +116,16 @@ function adoption(
   return missing.length === 0
     ? null
     : wait("not-adopted", `${missing.join(", ")} not yet seen on the new key`, next, facts);
+}
+
+/** The newest look failed: that is today's news, whatever was known before. */
+function failedLook(c: Case): { readonly reason: string; readonly message: string } | null {
+  if (c.rules.usage === "none" || c.seen.usage === null) return null;
+  for (const { id, optional } of c.rules.usage) {
+    const seen = c.seen.usage[id];
+    if (!optional && seen !== undefined && "failed" in seen) return seen.failed;
+  }
+  return null;
 }
 
 /** One consumer in the words of `status`: the floor explains itself. */

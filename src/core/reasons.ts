@@ -111,6 +111,16 @@ export const REASONS = {
   },
   "verify-rejected": { outcome: "blocked", message: "the issuer does not accept the new key" },
   compromised: { outcome: "blocked", message: "a leaked key never comes back" },
+  "is-current": {
+    outcome: "blocked",
+    message: "that is the version that consumers get",
+    hint: "keyturn emergency {secret} replaces it first",
+  },
+  "no-such-version": {
+    outcome: "blocked",
+    message: "no such living version",
+    hint: "keyturn show {secret} lists them",
+  },
   "rolled-back": {
     outcome: "blocked",
     message: "rolled back; nothing rotates until a person says so",

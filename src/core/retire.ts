@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, attempt, hook, keyOf, killMayLand, note, wait, wanted } from "./case.ts";
-import { guardHolds, guardPause, isSpent, promise4 } from "./checks.ts";
+import { guardHolds, guardPause, isSpent, outageAccepted, promise4 } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { Version } from "./model.ts";
@@ -75,7 +75,7 @@ function end(c: Case, victim: Version): Decision | null {
 
 /** Disabled, not deleted: rollback is one call, and a failed use may still speak up. */
 function soak(c: Case, victim: Version): Decision | null {
-  if (victim.compromised || isSpent(c, victim)) return null;
+  if (victim.compromised || isSpent(c, victim) || outageAccepted(c, victim)) return null;
   const until = (victim.disabledAt ?? c.now.doc) + c.rules.soak.for;
   if (until <= c.now.doc) return null;
   const resting = (next: number, facts: readonly Fact[] = []): Decision =>

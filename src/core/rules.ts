@@ -59,6 +59,13 @@ export interface DeliveryRules {
   readonly traits: StoreTraits;
   /** The issuer's fields that are written there; absent: all. */
   readonly fields?: readonly string[];
+  /** The names in the store that they are written under; part of where a delivery lives. */
+  readonly names?: readonly string[];
+}
+
+/** A delivery's place: a renamed member of the same object is another place, whose old one somebody may still read. */
+export function placeOf(delivery: DeliveryRules, binding: string): string {
+  return delivery.names === undefined ? binding : `${binding} ${[...delivery.names].sort().join(",")}`;
 }
 
 export interface MonitorRules {

@@ -35,19 +35,16 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
     case "revoke": {
       const version = versionOf(state, word.version);
       if (version === null || !living(state).includes(version))
-        return { reason: "not-due", message: `no living version ${word.version}` };
+        return { reason: "no-such-version", message: `no living version ${word.version}` };
       if (version.id === wantedId(state) || version.status === "current") {
-        return {
-          reason: "drift",
-          message: `${version.id} is the current version; replace it with: keyturn emergency ${state.name}`,
-        };
+        return { reason: "is-current", message: `${version.id} is the version that consumers get` };
       }
       return null;
     }
     case "emergency": {
       const alive = living(state).map((v) => v.id);
       const missing = word.versions?.find((id) => !alive.includes(id));
-      if (missing !== undefined) return { reason: "not-due", message: `no living version ${missing}` };
+      if (missing !== undefined) return { reason: "no-such-version", message: `no living version ${missing}` };
       return alive.length === 0 ? { reason: "unmanaged", message: "no key of this secret is recorded" } : null;
     }
     case "ack":
@@ -56,7 +53,7 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
         : null;
     case "release":
       return living(state).some((v) => v.keyId === word.keyId && v.origin !== "inferred")
-        ? { reason: "slots-full-ours", message: `${word.keyId} is a key that this secret made` }
+        ? { reason: "is-current", message: `${word.keyId} is a key that this secret made` }
         : null;
     default:
       return null;

@@ -1,6 +1,7 @@
 import { ProviderError } from "../core/errors.ts";
 import type { ObservedKey } from "../core/observed.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
+import { placeOf } from "../core/rules.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Served } from "../ports/store.ts";
@@ -90,7 +91,15 @@ async function takeOver(
   const key = await listed(deps, ports, named, ctx);
   if (key === undefined || key.state !== "enabled")
     return { reason: "verify-rejected", message: `the issuer lists ${named} as ${key?.state ?? "gone"}` };
-  const current = document.state.versions.find((v) => v.keyId === named && v.status === "current");
+  const known = document.state.versions.find((v) => v.keyId === named && v.status !== "destroyed");
+  if (known?.compromised)
+    return {
+      reason: "compromised",
+      message: `stores serve ${named}, which has leaked and never comes back: keyturn rotate ${rules.name} --repair`,
+    };
+  const current = known?.status === "current" ? known : undefined;
+  if (current !== undefined && document.state.rotation !== null)
+    return { reason: "not-due", message: `already adopted: ${named}; a rotation is in flight` };
 
   const bindings = [];
   const serving = [];
@@ -98,7 +107,7 @@ async function takeOver(
   for (const d of rules.deliveries) {
     const store = ports.stores.get(d.id);
     if (store === undefined) continue;
-    bindings.push({ id: d.id, use: d.use, name: d.name, binding: (await store.describe(ctx)).binding });
+    bindings.push({ id: d.id, use: d.use, name: d.name, binding: placeOf(d, (await store.describe(ctx)).binding) });
     const there = d.traits.proof === "value" ? await store.current(ctx) : null;
     const expected = d.fields === undefined ? served.value : served.value.pick(d.fields);
     if (d.traits.proof === "digest" && (await store.check?.(served.value, null, ctx)) === "same")

@@ -158,7 +158,7 @@ async function attempt<T>(look: () => Promise<T>): Promise<Seen<T>> {
     return { value: await look() };
   } catch (thrown) {
     const error = ProviderError.from(thrown);
-    return { failed: { reason: reasonFor(error), message: error.message } };
+    return { failed: { reason: reasonFor(error), message: error.message, hint: error.detail.hint } };
   }
 }
 

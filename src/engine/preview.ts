@@ -1,5 +1,5 @@
 import type { Case, Decision } from "../core/case.ts";
-import { decide } from "../core/decide.ts";
+import { decide, inspect } from "../core/decide.ts";
 import type { SecretState } from "../core/model.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import { transition } from "../core/transition.ts";
@@ -52,7 +52,8 @@ export async function preview(
       due: ports.due(state, now.wall),
       fresh: deps.random(8),
     };
-    const decision = decide(c);
+    const decided = decide(c);
+    const decision = decided.decision === "done" && options.looks ? inspect(c) : decided;
     if (decision.decision === "look" && options.looks) await observer.look(decision.queries, state, ctx);
     else if (decision.decision === "note")
       state = decision.facts.reduce((s, fact) => transition(s, fact, document.now()), state);

@@ -83,7 +83,7 @@ export function conclude(decision: Standing, run: Account): RunResult {
     );
   }
   const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
-  return ended(outcome, decision.reason, decision.message, until, run);
+  return ended(outcome, decision.reason, decision.message, until, run, "hint" in decision ? decision.hint : undefined);
 }
 
 export function ended(
@@ -92,8 +92,9 @@ export function ended(
   message: string,
   until: Instant | null,
   run: Account,
+  own?: string,
 ): RunResult {
-  const hint = hintOf(reason, run.name);
+  const hints = [own, hintOf(reason, run.name)].filter((hint) => hint != null);
   const { name, state, actions } = run;
   return {
     name,
@@ -101,7 +102,7 @@ export function ended(
     reason,
     message,
     until,
-    hints: hint === null ? [] : [hint],
+    hints,
     state,
     actions,
     offset: offsetOf(run.now),

@@ -11,6 +11,7 @@ import type { ReasonCode } from "../core/reasons.ts";
 import { failureOf } from "../core/failures.ts";
 import { outcomeOf } from "../core/reasons.ts";
 import { ProviderError } from "../core/errors.ts";
+import { wantedId } from "../core/wanted.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
@@ -158,7 +159,7 @@ class Run {
     if (isEffect(action)) return this.#effect(action);
     if (action.do === "verify") return this.#verify(action.version);
     const rotation = this.document.state.rotation;
-    const version = versionOf(this.document.state, rotation?.to ?? null);
+    const version = versionOf(this.document.state, wantedId(this.document.state));
     const context = {
       secret: this.ports.rules.name,
       reason: rotation?.reason ?? "manual",

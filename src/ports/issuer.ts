@@ -20,7 +20,11 @@ export interface Issuer {
   /** ALL keys of the owner. A partial page throws: an absence is only believed from a complete listing. */
   list(ctx: Ctx): Promise<Listing>;
   /** A new enabled key. `chosen` is the value when `valueFrom` is `caller`, else null. */
-  issue(label: string, chosen: SecretValue | null, ctx: Ctx): Promise<{ readonly keyId: KeyId; readonly value: SecretValue; readonly createdAt: Instant }>;
+  issue(
+    label: string,
+    chosen: SecretValue | null,
+    ctx: Ctx,
+  ): Promise<{ readonly keyId: KeyId; readonly value: SecretValue; readonly createdAt: Instant }>;
   /** Uses the key once, for real. Throws when it cannot tell. */
   verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected">;
   /** Already so, or absent, is success. */

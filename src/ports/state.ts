@@ -35,7 +35,11 @@ export interface StateBackend {
    * Replaces revision `expected` (null: there must be none).
    * `unknown`: it may or may not have been saved; the caller loads and looks for its `commitId`.
    */
-  save(name: string, next: SecretState, expected: Revision | null): Promise<{ readonly result: "saved"; readonly revision: Revision } | { readonly result: "stale" | "unknown" }>;
+  save(
+    name: string,
+    next: SecretState,
+    expected: Revision | null,
+  ): Promise<{ readonly result: "saved"; readonly revision: Revision } | { readonly result: "stale" | "unknown" }>;
   /** Removes a document (`forget`); the audit log stays. */
   remove(name: string, expected: Revision): Promise<"removed" | "stale">;
   readonly audit: AuditLog;

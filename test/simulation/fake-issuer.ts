@@ -39,6 +39,8 @@ export interface TruthKey {
   /** The last change of whether it is accepted, and when everybody knows of it. */
   changedAt: number;
   settledAt: number;
+  /** Somebody switched it off at the console: no doing of ours. */
+  byHand?: boolean;
   disabledFirstAt: number | null;
   readonly uses: Use[];
 }
@@ -244,7 +246,9 @@ export class FakeIssuer implements Issuer {
   }
 
   delete(keyId: KeyId, ctx: Ctx): Promise<void> {
-    return this.#turn("delete", keyId, ctx, (key) => key && this.world.issuer.remove(key));
+    // Now and then an issuer says yes and forgets: the listing is the proof, not the answer.
+    const forgets = !this.world.calm && this.process.random.chance(0.03);
+    return this.#turn("delete", keyId, ctx, (key) => !forgets && key && this.world.issuer.remove(key));
   }
 
   async identify(value: SecretValue, ctx: Ctx): Promise<KeyId | null> {
@@ -270,7 +274,7 @@ export class FakeIssuer implements Issuer {
         const alters = living !== undefined && (effect === "delete" || living.enabled !== (effect === "enable"));
         const before = living?.disabledFirstAt ?? null;
         apply(living);
-        if (alters && living !== undefined) world.invariants.turned(effect, living, before, intended);
+        if (alters && (effect !== "delete" || living?.deletedAt !== null) && living !== undefined) world.invariants.turned(effect, living, before, intended);
         else if (world.violation === null) world.invariants.served();
       },
     );

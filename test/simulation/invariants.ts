@@ -60,7 +60,7 @@ export class Invariants {
       if (this.forsaken.has(store.spec.id)) continue;
       for (const value of store.servable()) {
         const key = this.world.issuer.of(value);
-        if (key === null || key.owner === "stranger" || this.world.issuer.accepts(key)) continue;
+        if (key === null || key.owner === "stranger" || key.byHand || this.world.issuer.accepts(key)) continue;
         const now = store.held?.value === value;
         this.world.violate(
           "P1",
@@ -74,8 +74,8 @@ export class Invariants {
   refused(consumer: Consumer, key: TruthKey): void {
     this.world.say(consumer.spec.instance, () => `is refused with ${key.id}`);
     this.occurred.add("refused-use");
-    if (!consumer.spec.within || consumer.misled || this.forsaken.has(consumer.spec.store) || this.#excused(key))
-      return;
+    if (!consumer.spec.within || consumer.misled || this.forsaken.has(consumer.spec.store)) return;
+    if (key.byHand || this.#excused(key)) return;
     this.world.violate("P1", `${consumer.spec.instance} is refused with ${key.id} (${this.versionOf(key.id)})`);
   }
 
@@ -153,6 +153,11 @@ export class Invariants {
     const { world } = this;
     const lastServed = Math.max(-Infinity, ...[...world.stores.values()].map((s) => this.#lastServed(s, key)));
     if (this.#excused(key) || lastServed === -Infinity) return;
+    for (const store of world.stores.values()) {
+      const served = store.held === null || this.forsaken.has(store.spec.id) ? null : world.issuer.of(store.held.value);
+      if (served?.byHand && served !== key && !served.enabled && world.now - served.changedAt > 60_000)
+        world.violate("P4", `${effect} of ${key.id} while ${served.id}, which ${store.spec.id} serves, is switched off`);
+    }
     const blind = world.scenario.rules.usage === "none" ? 2 : 1;
     if (world.now < lastServed + this.shortestMinimum * blind) {
       world.violate(

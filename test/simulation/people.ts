@@ -151,6 +151,16 @@ function perform(world: World, engine: Engine, deed: Deed): void {
       store.damagedAt = world.now;
       return;
     }
+    case "console": {
+      // Somebody switches the new key off by hand, and on again when told.
+      const current = doc?.rotation?.overlapFrom == null ? undefined : doc.versions.find((v) => v.status === "current");
+      const key = world.issuer.keys.get(current?.keyId ?? "");
+      if (key === undefined || !key.enabled) return;
+      key.byHand = true;
+      world.issuer.turn(key, false);
+      world.scheduler.after(r.between(1, 60) * MINUTE, () => world.issuer.turn(key, true));
+      return;
+    }
     case "sibling":
       for (const store of world.stores.values()) if (r.chance(0.7)) store.touch();
       return;

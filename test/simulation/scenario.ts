@@ -32,6 +32,7 @@ export const DEEDS = [
   "mirror-new",
   "durations",
   "damage",
+  "console",
   "sibling",
   "sibling",
 ] as const;
