@@ -217,7 +217,6 @@ function startStopping(lane: Lane, wishes: Readonly<Record<string, string>>): [R
 describe.concurrent("a word said by another process while a run is busy", () => {
   test.each([
     ["POST keys", "between", 1],
-    ["GET whoami", "before", 1],
     ["GET usage", "before", 2],
     ["POST disable", "between", 1],
   ] as const)("rollback at %s (%s)", async (kind, point, nth) => {
@@ -261,7 +260,6 @@ describe.concurrent("a word said by another process while a run is busy", () => 
 
   test.each([
     ["POST keys", "between", 1],
-    ["GET usage", "before", 2],
     ["POST disable", "between", 1],
   ] as const)("emergency at %s (%s)", async (kind, point, nth) => {
     const lane = await laneWithKey();
