@@ -63,11 +63,14 @@ export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" 
   const superseded = living(next).some((v) => v.id !== version.id);
   // What it takes the place of ends by the rules of a rotation that has just promoted its version.
   if (superseded && next.rotation === null)
-    next = begin(next, { id: fact.rotation, reason: "manual", actor: "keyturn", repair: false }, now);
-  if (next.rotation !== null)
+    next = begin(next, { id: fact.rotation, reason: "manual", actor: fact.by, repair: false }, now);
+  // One that has made nothing yet and has nothing to end goes on to make what it was begun for.
+  const unmade = !superseded && next.rotation?.to === null;
+  if (unmade) next = withRotation(next, { from: version.id });
+  else if (next.rotation !== null)
     next = withRotation(next, { to: version.id, from: null, rollback: null, overlapFrom: null });
   return acted(
-    emit(next, now, "keyturn", "adopted", { version: version.id, keyId: fact.keyId }),
+    emit(next, now, fact.by, "adopted", { version: version.id, keyId: fact.keyId }),
     now,
     "adopt",
     version.id,

@@ -1,6 +1,6 @@
 import type { Instant } from "./duration.ts";
 import type { Fact } from "./facts.ts";
-import type { DeliveryId, EffectKind, MayLand, Mint, SecretState, Version, VersionId } from "./model.ts";
+import type { DeliveryId, MayLand, Mint, SecretState, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
 import type { DeliveryLook, Listing, Observed, ObservedKey, Query, Ref, Seen } from "./observed.ts";
 import type { ReasonCode } from "./reasons.ts";
@@ -241,9 +241,4 @@ export function hook(c: Case, point: HookPoint): Decision | null {
     if (!c.state.rotation?.hooks.includes(id)) return attempt(c, { do: "hook", point, index, id });
   }
   return null;
-}
-
-/** Effects by which a version may come to be served. */
-export function isStoreWrite(effect: EffectKind): boolean {
-  return effect === "promote" || effect === "put";
 }

@@ -108,7 +108,7 @@ export const nothingForgotten: Check = (c, victim) => {
   const serves = lost.serves === null ? "and nobody knows what it serves" : `while it served ${lost.serves}`;
   return blocked(
     "not-in-policy",
-    `${lost.use} ${lost.name} was taken out of the policy ${serves}: put it back, or keyturn ack ${c.rules.name} --store ${lost.use} when nobody reads it`,
+    `${lost.use} ${lost.name} was taken out of the policy ${serves}: put it back, or keyturn ack ${c.rules.name} --store ${lost.name} when nobody reads it`,
   );
 };
 

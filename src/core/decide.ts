@@ -135,6 +135,9 @@ function finish(c: Case): Decision | null {
   const goal = wanted(c);
   if (goal === null && c.state.rotation.rollback === null)
     return blocked("nothing-to-roll-back-to", "no version is wanted");
+  const leaked = living(c.state).find((v) => v.compromised);
+  if (leaked !== undefined)
+    return blocked("compromised", `${leaked.id} has leaked and still lives`, `keyturn emergency ${c.rules.name}`);
   const unsettled = settled(c);
   if (unsettled !== null) return unsettled;
   if (c.state.lookAgainAt !== null)

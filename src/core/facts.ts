@@ -109,5 +109,6 @@ export type Fact =
       readonly createdAt: Instant;
       /** Id of the rotation that ends what it takes the place of, should there be anything. */
       readonly rotation: string;
+      readonly by: string;
       readonly serving: readonly { readonly delivery: DeliveryId; readonly ref: Ref | null }[];
     };

@@ -77,7 +77,7 @@ export const REASONS = {
   "not-in-policy": {
     outcome: "blocked",
     message: "keys are alive that the policy no longer speaks of",
-    hint: "put the line back until the rotation ends, or keyturn forget {secret}",
+    hint: "put the line back until the rotation ends",
   },
   "permission-missing": { outcome: "blocked", message: "a permission that the rotation will need is missing" },
   "foreign-pending": { outcome: "blocked", message: "somebody else is changing this secret" },

@@ -206,11 +206,13 @@ function afterDistribute(c: Case, goal: Version): Decision | null {
   const settle = Math.max(c.rules.issuer.timing.settle, ...c.rules.deliveries.map((d) => d.traits.timing.settle));
   return note(
     { fact: "overlap-started", from },
-    ...(again && goal.verification !== null ? [{ fact: "look-again", in: LOOK_AGAIN + settle } as const] : []),
+    ...(again && goal.verification !== null
+      ? [{ fact: "look-again", in: Math.min(LOOK_AGAIN, c.state.lease?.duration ?? LOOK_AGAIN) + settle } as const]
+      : []),
   );
 }
 
-/** The longest that an intent may have lasted before its request was sent. */
+/** An intent lasts no longer than this, nor than the lease. */
 const LOOK_AGAIN = 20_000;
 
 /** After a rollback, an enable, an emergency: what is served is looked at once more, when nothing older can land. */

@@ -125,6 +125,7 @@ async function takeOver(
         createdAt: key.createdAt,
         serving,
         rotation: `r-${deps.random(6)}`,
+        by: deps.runner.actor,
       } as const,
     ];
     if ((await document.commit(facts)) === "stale") return takeOver(deps, ports, document, options);

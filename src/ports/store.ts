@@ -4,7 +4,7 @@ import type { SecretValue } from "../core/secret-value.ts";
 import type { Ctx } from "./context.ts";
 
 export type { Ref } from "../core/observed.ts";
-export type { StoreTiming, StoreTraits } from "../core/rules.ts";
+export type { StoreTraits } from "../core/rules.ts";
 
 export interface Served {
   readonly ref: Ref;
