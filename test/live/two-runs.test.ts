@@ -214,14 +214,15 @@ function startStopping(lane: Lane, wishes: Readonly<Record<string, string>>): [R
   return [commands.start({ folder: lane.place.folder, env }, ["rotate", "one", "--wait"])];
 }
 
-describe.concurrent("a word said by another process while a run is busy", () => {
+describe.concurrent("a word said by another process while a run is busy", { timeout: 120_000 }, () => {
   test.each([
     ["POST keys", "between", 1],
     ["GET usage", "before", 2],
     ["POST disable", "between", 1],
   ] as const)("rollback at %s (%s)", async (kind, point, nth) => {
     const lane = await laneWithKey();
-    lane.write({ soak: "1h" });
+    // Long enough for a rollback after the disable, and short enough to be sat through.
+    lane.write({ soak: "3s" });
     const [old] = await enabledKeys(lane);
     const hold = holdAt(lane, kind, point, nth);
     const first = lane.start("rotate", "one", "--wait");
@@ -231,7 +232,6 @@ describe.concurrent("a word said by another process while a run is busy", () => 
     hold.release();
     sane(await first.ended, 0, 3, 4);
     sane(await rollback.ended, 0);
-    lane.write();
     const after = await lane.json("run", "one", "--wait", "--wait-max", "40s", "--quiet");
     expect([after.code, after.document.secrets[0].reason, after.document.secrets[0].phase]).toEqual([
       3,
@@ -282,7 +282,7 @@ describe.concurrent("a word said by another process while a run is busy", () => 
   test("a hold before the intent wins", async () => {
     const lane = await laneWithKey();
     const hold = holdAt(lane, "GET usage", "before", 2);
-    const first = lane.start("rotate", "one", "--wait", "--wait-max", "3s", "--json");
+    const first = lane.start("rotate", "one", "--wait", "--wait-max", "6s", "--json");
     await hold.reached;
     sane(await lane.run("hold", "one", "--reason", "audit"), 0);
     hold.release();
@@ -301,7 +301,7 @@ describe.concurrent("a word said by another process while a run is busy", () => 
       const lane = await laneWithKey();
       lane.write({ soak: kind === "POST disable" ? "1h" : "0s" });
       const held = holdAt(lane, kind, "before");
-      const first = lane.start("rotate", "one", "--wait", "--wait-max", "1s");
+      const first = lane.start("rotate", "one", "--wait", "--wait-max", "6s");
       await held.reached;
       const hold = lane.start("hold", "one", "--reason", "stop", "--json");
       await sleep(600);
