@@ -149,7 +149,6 @@ export function rotation(from: string | null, to: string | null, more: Partial<R
     rollback: null,
     overlapFrom: null,
     hooks: [],
-    mints: 1,
     failures: [],
     remindedAt: null,
     escalatedAt: null,
