@@ -39,13 +39,28 @@ export async function crossCheck(
     }
     found.push(...consumerIssues(policy, names));
   }
-  found.push(...clashes(secrets));
+  found.push(...clashes(secrets), ...sharedOwners(secrets));
   const told = new Set<string>();
   for (const issue of found) {
     const key = `${formatPath(issue.path)} ${issue.message}`;
     if (!told.has(key)) gathered.issues.push(issue);
     told.add(key);
   }
+}
+
+/** One credential owner in two secrets: each would take the other's keys for a stranger's. */
+function sharedOwners(secrets: readonly SecretDraft[]): Issue[] {
+  const owners = new Map<string, string>();
+  const issues: Issue[] = [];
+  for (const { policy } of secrets) {
+    const { type, settings } = policy.issuer;
+    const owner = JSON.stringify([type, Object.entries(settings).sort(([a], [b]) => a.localeCompare(b))]);
+    const other = owners.get(owner);
+    owners.set(owner, policy.name);
+    if (other !== undefined)
+      issues.push(valueIssue(["secrets", policy.name, "issuer"], `is the same owner as that of ${other}`));
+  }
+  return issues;
 }
 
 async function cronProblem(cron: string, zone: string): Promise<string | null> {

@@ -32,7 +32,7 @@ export function intend(
       versions: [...state.versions.filter((v) => v.id !== version.id), version],
       minted: state.minted + 1,
     };
-    next = withRotation(next, { to: version.id, mints: (state.rotation?.mints ?? 0) + 1 });
+    next = withRotation(next, { to: version.id });
   }
   // Revoked before its successor is there: an accepted outage.
   const kills = intent.effect === "disable" || intent.effect === "delete";

@@ -80,6 +80,8 @@ export type Fact =
   | { readonly fact: "stopped"; readonly stopped: Omit<Stopped, "at" | "halts"> }
   | { readonly fact: "dead"; readonly version: VersionId }
   | { readonly fact: "handed-back"; readonly version: VersionId }
+  /** The key that a rollback leads to is gone: the newer one stays. */
+  | { readonly fact: "rollback-failed"; readonly version: VersionId; readonly why: string }
   | { readonly fact: "looked-again" }
   /** An incident leaves no slot for a new key, but an earlier key is not leaked: it is wanted from now on. */
   | { readonly fact: "turned-to"; readonly version: VersionId }

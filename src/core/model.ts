@@ -154,7 +154,6 @@ export interface Rotation {
   readonly overlapFrom: Instant | null;
   /** Ids of the hooks that succeeded, for example `afterDistribute:0`. */
   readonly hooks: readonly string[];
-  readonly mints: number;
   /** One entry for each step that keeps failing. */
   readonly failures: readonly Failure[];
   readonly remindedAt: Instant | null;

@@ -42,7 +42,6 @@ export function begin(
     rollback: null,
     overlapFrom: null,
     hooks: [],
-    mints: 0,
     failures: [],
     remindedAt: null,
     escalatedAt: null,

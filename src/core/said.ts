@@ -162,7 +162,7 @@ function rotate(state: SecretState, repair: boolean, by: string, id: string, now
   const again = emit(
     withRotation(
       { ...state, deliveries, stopped: null },
-      { failures: [], mints: 0, overlapFrom, repair: rotation.repair || repair },
+      { failures: [], overlapFrom, repair: rotation.repair || repair },
     ),
     now,
     by,

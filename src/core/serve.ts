@@ -47,7 +47,9 @@ function revive(c: Case, goal: Version): Decision | null {
   const late = killMayLand(c, goal.id);
   if (late !== null) return late;
   const key = keyOf(c, goal);
-  if (key === null) return blocked("nothing-to-roll-back-to", `the issuer no longer lists the key of ${goal.id}`);
+  if (key === null) {
+    return note({ fact: "rollback-failed", version: goal.id, why: `the issuer no longer lists the key of ${goal.id}` });
+  }
   if (key.state === "disabled") return attempt(c, { do: "enable", version: goal.id });
   return goal.status === "disabled" ? note({ fact: "key-state", version: goal.id, state: "enabled" }) : null;
 }

@@ -200,6 +200,15 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
         "turned-to",
         { version: fact.version },
       );
+    case "rollback-failed": {
+      const forward = withRotation(state, { rollback: null, overlapFrom: null, failures: [] });
+      const stopped = { halts: false, reason: "nothing-to-roll-back-to", message: fact.why, at: now.doc };
+      return tell({ ...forward, stopped }, "rollback-failed", {
+        version: fact.version,
+        reason: stopped.reason,
+        message: fact.why,
+      });
+    }
     case "looked-again":
       return { ...state, lookAgainAt: null };
     case "look-again":
@@ -209,7 +218,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "read":
       return {
         ...state,
-        outbox: { ...state.outbox, cursors: { ...state.outbox.cursors, ...fact.cursors }, retryAt: fact.retryAt },
+        outbox: { ...state.outbox, cursors: fact.cursors, retryAt: fact.retryAt },
       };
     case "stood":
       return stand(state, fact, now);

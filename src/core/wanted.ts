@@ -7,7 +7,7 @@ export function wantedId(state: SecretState): VersionId | null {
   return rotation.rollback === null ? rotation.to : rotation.from;
 }
 
-/** What an `ack` is about: the wanted version; while an incident has none yet, what the authority serves. */
+/** What an `ack` is about: the current version, which is what stores serve; never one that is still to come. */
 export function ackedVersion(state: SecretState): VersionId | null {
-  return wantedId(state) ?? state.deliveries[0]?.serves ?? null;
+  return state.versions.find((v) => v.status === "current")?.id ?? state.deliveries[0]?.serves ?? null;
 }

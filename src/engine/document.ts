@@ -43,10 +43,6 @@ export class Document {
     return this.#revision !== null;
   }
 
-  get revision(): Revision | null {
-    return this.#revision;
-  }
-
   now(): Now {
     return { doc: this.#at + (this.deps.clock.monotonic() - this.#mark), wall: this.deps.clock.wall() };
   }

@@ -35,12 +35,16 @@ export async function flush(
   ctx: Ctx,
 ): Promise<Fact | null> {
   const { outbox } = state;
-  const cursors: Record<string, number> = {};
-  const retryAt: Record<string, { readonly at: number; readonly failures: number }> = { ...outbox.retryAt };
+  const cursors: Record<string, number> = { [AUDIT]: outbox.cursors[AUDIT] ?? 0 };
+  const retryAt: Record<string, { readonly at: number; readonly failures: number }> = {};
   if ((await audit(deps, state)) === "copied") cursors[AUDIT] = outbox.seq;
   for (const { name, events, notifier } of ports.notifiers) {
     const have = outbox.cursors[name] ?? 0;
-    if (have >= outbox.seq || (retryAt[name]?.at ?? 0) > now.doc) continue;
+    const later = outbox.retryAt[name];
+    // Known from the first try on, so that nothing it has not had is let go of.
+    cursors[name] = have;
+    if (later !== undefined) retryAt[name] = later;
+    if (have >= outbox.seq || (later?.at ?? 0) > now.doc) continue;
     let reached = have;
     try {
       for (const event of outbox.events.filter((e) => e.seq > have)) {
@@ -52,12 +56,12 @@ export async function flush(
       reached = outbox.seq;
       delete retryAt[name];
     } catch {
-      const failures = (retryAt[name]?.failures ?? 0) + 1;
+      const failures = (later?.failures ?? 0) + 1;
       retryAt[name] = { at: now.doc + Math.min(MAX_BACKOFF, 1000 * 2 ** failures), failures };
     }
-    if (reached !== have) cursors[name] = reached;
+    cursors[name] = reached;
   }
-  const changed = Object.keys(cursors).length > 0 || JSON.stringify(retryAt) !== JSON.stringify(outbox.retryAt);
+  const changed = JSON.stringify([cursors, retryAt]) !== JSON.stringify([outbox.cursors, outbox.retryAt]);
   return changed ? { fact: "read", cursors, retryAt } : null;
 }
 

@@ -297,11 +297,12 @@ class Run {
 
   async #leave(decision: Standing): Promise<RunResult> {
     const quietly = this.options.signal.aborted;
+    const news = decision.decision === "blocked" && this.document.state.standing?.reason !== decision.reason;
     if (this.#lease.held) await this.#release(true, decision);
     else if (
       !quietly &&
       this.document.exists &&
-      isPending(this.document.state, this.ports, this.document.now()) &&
+      (news || isPending(this.document.state, this.ports, this.document.now())) &&
       (await this.#lease.acquire()) === "held"
     )
       await this.#release(true, decision);
