@@ -2,13 +2,13 @@ import { describe, expect, test } from "vitest";
 import type { Intent, MayLand } from "../../src/core/model.ts";
 import {
   BLIND_MIRROR,
+  BOTH,
   LONG,
   MIRRORED,
   PROVEN,
   carriedOut,
   check,
   emergency,
-  mint,
   onBoth,
   open,
   settledOn,
@@ -28,10 +28,8 @@ import {
   key,
   overlapping,
   rotation,
-  rules,
   said,
   staged,
-  state,
   verdict,
   version,
 } from "./support.ts";

@@ -1,20 +1,19 @@
 import { describe, expect, test } from "vitest";
 import type { Version } from "../../src/core/model.ts";
-import { check, denied, mint, minting, open, settledOn, silent } from "./scenes.ts";
+import { BOTH, check, denied, mint, minting, open, settledOn, silent } from "./scenes.ts";
 import type { RulesPatch, Scene } from "./support.ts";
 import {
   AUTHORITY,
   H,
+  MONITOR,
   S,
   T,
   after,
-  at,
   decided,
   delivery,
   idle,
   key,
   rotation,
-  rules,
   said,
   staged,
   state,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { SecretState } from "../../src/core/model.ts";
-import { LONG, MIRRORED, PROVEN, carriedOut, emergency, leaked, onBoth, settledOn, silent } from "./scenes.ts";
+import { BOTH, LONG, MIRRORED, PROVEN, carriedOut, emergency, leaked, onBoth, settledOn, silent } from "./scenes.ts";
 import type { Scene } from "./support.ts";
 import {
   AUTHORITY,
@@ -19,7 +19,6 @@ import {
   key,
   overlapping,
   rotation,
-  rules,
   said,
   staged,
   state,

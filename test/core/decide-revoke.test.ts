@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { CallerMemory, SecretState, Version } from "../../src/core/model.ts";
 import type { KeyUsage } from "../../src/core/observed.ts";
-import { BLIND_MIRROR, LONG, PROVEN, caller, check, denied, open, silent } from "./scenes.ts";
+import { BLIND_MIRROR, BOTH, LONG, PROVEN, caller, check, denied, open, silent } from "./scenes.ts";
 import type { RulesPatch, Scene } from "./support.ts";
 import {
   AUTHORITY,
@@ -17,10 +17,7 @@ import {
   delivery,
   key,
   overlapping,
-  rules,
   said,
-  staged,
-  state,
   verdict,
   version,
 } from "./support.ts";

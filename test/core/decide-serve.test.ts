@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { MIRRORED, check, onBoth } from "./scenes.ts";
-import { H, S, T, at, idle, overlapping, rules, said, staged, state, verdict, version } from "./support.ts";
+import { BOTH, MIRRORED, check, onBoth } from "./scenes.ts";
+import { H, S, T, idle, overlapping, said, staged, verdict, version } from "./support.ts";
 
 describe("promise 7 and 3.13: nothing due, nothing done", () => {
   check([

@@ -15,11 +15,8 @@ import {
   decided,
   delivery,
   idle,
-  intent,
   rotation,
   said,
-  staged,
-  state,
   verdict,
   version,
 } from "./support.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { CallerMemory, UsageMemory } from "../../src/core/model.ts";
 import type { KeyUsage, UsageEvent } from "../../src/core/observed.ts";
