@@ -1,7 +1,9 @@
+import type { SecretPolicy } from "../config/model.ts";
 import { suggestion } from "../config/nearest.ts";
 import type { Word } from "../core/words.ts";
 import { choose } from "./choose.ts";
 import { list, usageError } from "./options.ts";
+import type { Session } from "./session.ts";
 import { verb } from "./verb.ts";
 import { sayTo } from "./words.ts";
 
@@ -18,12 +20,11 @@ export const ack = verb({
     for (const consumer of consumers)
       if (!known.includes(consumer))
         throw usageError(`${name} has no consumer ${JSON.stringify(consumer)}${suggestion(consumer, known)}`);
-    const deliveries = secret?.deliveries ?? [];
+    const places = stores.length === 0 ? [] : await placesOf(session, name, secret?.deliveries ?? []);
     const words: Word[] = consumers.map((consumer) => ({ word: "ack", kind: "consumer", name: consumer }));
     for (const store of stores) {
-      const known = deliveries.flatMap(({ use, type, name: place }) => [use ?? type, place]);
-      if (!known.includes(store))
-        throw usageError(`${name} has no store ${JSON.stringify(store)}${suggestion(store, new Set(known))}`);
+      if (!places.includes(store))
+        throw usageError(`${name} has no store ${JSON.stringify(store)}${suggestion(store, new Set(places))}`);
       words.push({ word: "ack", kind: "store", name: store });
     }
     let report = await sayTo(session, [name], words[0] as Word);
@@ -31,3 +32,10 @@ export const ack = verb({
     return report;
   },
 });
+
+/** Stores and places in them: those of the policy, and those that were taken out of it but may still serve a key. */
+async function placesOf(session: Session, name: string, deliveries: SecretPolicy["deliveries"]): Promise<string[]> {
+  const recorded = (await (await session.state()).load(name))?.state.deliveries ?? [];
+  const lines = deliveries.map(({ use, type, name: place }) => ({ use: use ?? type, name: place }));
+  return [...lines, ...recorded].flatMap(({ use, name: place }) => [use, place]);
+}

@@ -33,6 +33,7 @@ export const check = verb({
     return {
       ...report,
       outcome: found.length > 0 ? "found" : "done",
+      complaints: [],
       member: { check: found },
       text: ({ width, style }) =>
         found.length === 0
@@ -61,6 +62,12 @@ function findingsOf(
   for (const { keyId, version, attempts } of member.debt) {
     found.push(["debt", `${keyId ?? version} should be dead and is not proven dead, after ${attempts} attempts`]);
   }
+  const leaked = living(state).filter(({ compromised }) => compromised);
+  for (const { id, keyId, status } of leaked) {
+    const helps = state.incident === null ? `keyturn emergency ${member.name}` : "its emergency is under way";
+    found.push(["compromised", `${keyId ?? id} has leaked and is not dead (${status}): ${helps}`]);
+  }
+  if (member.reason === "compromised" && leaked.length > 0) return found;
   if (member.outcome === "blocked" || member.outcome === "failed") found.push([member.reason, member.message]);
   return found;
 }

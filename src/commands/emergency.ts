@@ -1,10 +1,12 @@
 import type { SecretPolicy } from "../config/model.ts";
-import { living } from "../core/model.ts";
+import { formatDuration, type Duration } from "../core/duration.ts";
+import { living, type DeliveryState, type Version } from "../core/model.ts";
 import type { Word } from "../core/words.ts";
 import { confirm } from "../ui/prompt.ts";
-import { count } from "../ui/text.ts";
+import { count, plain } from "../ui/text.ts";
 import { advance } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import type { SecretMember } from "./members.ts";
 import { duration, flag, list, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
 import { verb } from "./verb.ts";
@@ -37,16 +39,29 @@ export const emergency = verb({
       if (!names.includes(name)) throw usageError(`--override-hold: ${name} is not among the chosen secrets`);
     const leaked = await leakedBySecret(session, secrets, versions, keyIds);
     const affected = secrets.filter(({ name }) => leaked === null || leaked.has(name));
-    const what = leaked === null ? "every living key" : count([...leaked.values()].flat().length, "key");
+    const victims = await victimsOf(session, affected, leaked);
+    const keys = count([...victims.values()].flatMap((of) => of.versions).length, "key");
     const where = affected.length > 5 ? count(affected.length, "secret") : affected.map(({ name }) => name).join(", ");
-    await confirm(`replace and kill ${what} of ${where}`, session.globals.yes, session.terminal, session.signal);
+    const question = {
+      command: "emergency",
+      question: `replace and kill ${keys} of ${where}`,
+      facts: [...affected.map(({ name }) => killText(name, victims.get(name))), termsText(wishes)],
+    };
+    await confirm(question, session.globals.yes, session.terminal, session.signal);
     const word = ({ name }: SecretPolicy): Word => ({
       word: "emergency",
       ...wishes,
       versions: leaked?.get(name) ?? null,
       overrideHold: overrideHold.includes(name),
     });
-    return advance(session, affected, { start: true, sit: "dead", waitMax: null, word });
+    const report = await advance(session, affected, { start: true, sit: "dead", waitMax: null, word });
+    return {
+      ...report,
+      text: (terminal) =>
+        [report.text(terminal), ...report.secrets.map((member) => endText(member, victims.get(member.name)))].join(
+          "\n",
+        ),
+    };
   },
 });
 
@@ -79,4 +94,69 @@ async function leakedBySecret(
       "keyturn show SECRET lists them",
     );
   return leaked;
+}
+
+interface Victims {
+  readonly versions: readonly Version[];
+  readonly deliveries: readonly DeliveryState[];
+}
+
+async function victimsOf(
+  session: Session,
+  secrets: readonly SecretPolicy[],
+  leaked: ReadonlyMap<string, readonly string[]> | null,
+): Promise<Map<string, Victims>> {
+  const state = await session.state();
+  const victims = new Map<string, Victims>();
+  for (const { name } of secrets) {
+    const loaded = await state.load(name);
+    if (loaded === null) continue;
+    const named = leaked?.get(name);
+    const versions = living(loaded.state).filter(({ id }) => named === undefined || named.includes(id));
+    victims.set(name, { versions, deliveries: loaded.state.deliveries });
+  }
+  return victims;
+}
+
+/** What will be killed, and who reads it now. */
+function killText(name: string, victims: Victims | undefined): string {
+  if (victims === undefined || victims.versions.length === 0) return `${name}: no living key is recorded`;
+  const keys = victims.versions.map(({ id, keyId, status }) => {
+    const places = victims.deliveries.filter(({ serves }) => serves === id).map((one) => `${one.use} ${one.name}`);
+    const served = places.length === 0 ? "" : `, served by ${places.join(", ")}`;
+    return `${keyId ?? "a key not known yet"} (${id}, ${status}${served})`;
+  });
+  return `${name}: ${keys.join("; ")}`;
+}
+
+function termsText(wishes: {
+  readonly grace: Duration;
+  readonly revokeFirst: boolean;
+  readonly acceptOutage: boolean;
+}) {
+  const order = wishes.revokeFirst ? "killed first, replaced then" : "replaced first";
+  const grace =
+    wishes.grace === 0
+      ? "use of them is not waited for"
+      : `use of them is waited for up to ${formatDuration(wishes.grace)}`;
+  return `${order}; ${grace}; ${wishes.acceptOutage ? "an outage is accepted" : "no outage is accepted"}`;
+}
+
+/** Whether the leaked keys are dead: what a responder has to know at the end. */
+function endText({ name, versions, current, message }: SecretMember, victims: Victims | undefined): string {
+  const ids = new Set(victims?.versions.map(({ id }) => id));
+  const leaked = versions.filter(({ version }) => ids.has(version));
+  const keys = (all: typeof leaked): string => all.map(({ keyId, version }) => keyId ?? version).join(", ");
+  const alive = leaked.filter(
+    ({ status, keyId }) => status !== "destroyed" && !(status === "abandoned" && keyId === null),
+  );
+  const dead = leaked.filter((one) => !alive.includes(one));
+  const parts = [
+    ...(dead.length > 0 ? [`dead: ${keys(dead)}`] : []),
+    ...(alive.length > 0 ? [`still alive: ${keys(alive)}, because: ${message}`] : []),
+    current === null
+      ? "nothing is served"
+      : `served now: ${current.keyId ?? current.version}${current.compromised ? ", leaked" : ""}`,
+  ];
+  return plain(`${name}: ${parts.join("; ")}`);
 }

@@ -24,7 +24,8 @@ export const forget = verb({
         : `left alive: ${alive.map(({ keyId, status }) => `${keyId} (${status})`).join(", ")}`;
     const flight = rotation === null ? "" : `; its rotation ${rotation.id} is in flight and will not be finished`;
     session.terminal.say(`${name}: ${left}${flight}`);
-    await confirm(`forget ${name}`, session.globals.yes, session.terminal, session.signal);
+    const question = { command: "forget", question: `forget ${name}`, facts: [] };
+    await confirm(question, session.globals.yes, session.terminal, session.signal);
     if ((await state.remove(name, loaded.revision)) === "stale") {
       throw new UserError("locked", `${name}: it changed at this moment; nothing was forgotten`, {
         exit: 4,

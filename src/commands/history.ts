@@ -2,7 +2,7 @@ import type { AuditEntry } from "../ports/state.ts";
 import { table } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { iso } from "../ui/time.ts";
-import { chooseNames, selectionOf } from "./choose.ts";
+import { chooseNames, EVERYTHING, selectionOf } from "./choose.ts";
 import { wholeNumber } from "./options.ts";
 import { fromState } from "./status.ts";
 import { verb } from "./verb.ts";
@@ -36,6 +36,8 @@ export const audit = verb({
   parse: ([name = null], options) => ({ name, limit: wholeNumber(options, "--limit") ?? LIMIT }),
   run: async ({ name, limit }, session) => {
     const entries = await (await session.state()).audit.read(name, limit);
+    // Forgotten secrets have entries; a name without any is one of the policy, or a mistake.
+    if (entries.length === 0 && name !== null && name !== EVERYTHING) await chooseNames(session, { names: [name] });
     return {
       outcome: "done",
       secrets: [],
@@ -61,5 +63,10 @@ function text(entries: readonly AuditEntry[], { width, style }: Terminal): strin
       details.map(([name, value]) => `${name}=${String(value)}`).join(" "),
     ];
   });
-  return table(["WHEN (UTC)", "SECRET", "WHAT", "WHO", "DETAILS"], rows, width, style.bold);
+  return table(
+    [{ text: "WHEN (UTC)", whole: true }, "SECRET", "WHAT", "WHO", { text: "DETAILS", whole: true }],
+    rows,
+    width,
+    style.bold,
+  );
 }

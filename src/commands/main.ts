@@ -67,7 +67,8 @@ function tell(report: Report, command: string, globals: Globals, terminal: Termi
   else if (globals.json) terminal.out(document({ ...report, command, at: now(), error: null }));
   else terminal.out(report.text(terminal));
   for (const { line, hints } of report.complaints ?? []) {
-    terminal.announce([`keyturn: ${line}`, ...hints.map((hint) => `hint: ${hint}`)].map(plain).join("\n"));
+    const lines = [...(line === null ? [] : [`keyturn: ${line}`]), ...hints.map((hint) => `hint: ${hint}`)];
+    terminal.announce(lines.map(plain).join("\n"));
   }
 }
 

@@ -9,7 +9,7 @@ import type { Paint } from "../ui/table.ts";
 import { table } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { iso, relative } from "../ui/time.ts";
-import { standingOf } from "./standing.ts";
+import { standingOf, type Pause } from "./standing.ts";
 import type { Complaint } from "./verb.ts";
 
 /** One secret, as every command's document shows it: dates are ISO texts, what is absent is null. */
@@ -44,16 +44,18 @@ export interface Subject {
   /** null: its adapters are not loaded. */
   readonly rules: SecretRules | null;
   readonly now: Now;
+  /** A pause of everything; left out where only a run's answer is shown. */
+  readonly pausedAll?: Pause | null;
   /** Wall clock. */
   readonly nextDue: Instant | null;
 }
 
 /** From the document alone. */
-export function rowOf({ name, policy, state, rules, now, nextDue }: Subject): Row {
+export function rowOf({ name, policy, state, rules, now, pausedAll = null, nextDue }: Subject): Row {
   const document = state ?? newState(name, now.doc);
   const offset = now.wall - now.doc;
   const report = describeState(document, rules, offset, now.doc);
-  const { until, ...standing } = standingOf(document, report, policy, now);
+  const { until, ...standing } = standingOf(document, { policy, rules, pausedAll, now });
   return {
     member: {
       ...report,
@@ -64,7 +66,8 @@ export function rowOf({ name, policy, state, rules, now, nextDue }: Subject): Ro
       owner: policy?.owner ?? null,
       actions: [],
     },
-    hints: hintsOf(standing, name),
+    // To resume one secret is no help while everything is paused.
+    hints: pausedAll === null ? hintsOf(standing, name) : [],
   };
 }
 
@@ -107,11 +110,21 @@ function hintsOf(
   return hint === null ? [] : [hint];
 }
 
-/** For stderr: everything that did not go as it should. */
+/** For stderr: everything that did not go as it should, and what helps on the rest. */
 export function complaintsOf(rows: readonly Row[]): Complaint[] {
-  return rows
+  const wrong = rows
     .filter(({ member }) => member.outcome !== "done" && member.outcome !== "waiting")
     .map(({ member, hints }) => ({ line: `${member.name}: ${member.outcome}: ${member.message}`, hints }));
+  return [...wrong, ...hintsFor(rows.filter(({ member }) => member.outcome === "waiting"))];
+}
+
+/** A screenful of hints helps nobody. */
+const MOST_HINTS = 5;
+
+/** What helps on, without saying once more what the table says. */
+export function hintsFor(rows: readonly Row[]): Complaint[] {
+  const hints = [...new Set(rows.flatMap((row) => row.hints))];
+  return hints.length === 0 || hints.length > MOST_HINTS ? [] : [{ line: null, hints }];
 }
 
 export function paintOf(outcome: Outcome, { style }: Terminal): Paint {
@@ -139,7 +152,10 @@ export function overview(members: readonly SecretMember[], terminal: Terminal, n
   return table(["SECRET", "PHASE", "OUTCOME", "WHY", "NEXT"], rows, terminal.width, terminal.style.bold);
 }
 
-function nextOf({ until, nextDue, outcome }: SecretMember, now: Instant): string {
-  if (until !== null) return relative(Date.parse(until), now);
+function nextOf({ until, nextDue, outcome, lease }: SecretMember, now: Instant): string {
+  if (until !== null) {
+    const at = Date.parse(until);
+    return at > now ? relative(at, now) : lease === null ? "at the next run" : "now";
+  }
   return nextDue !== null && outcome === "done" ? `due ${relative(Date.parse(nextDue), now)}` : "";
 }

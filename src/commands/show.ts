@@ -1,6 +1,6 @@
 import { plain } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
-import { table, type Cell } from "../ui/table.ts";
+import { table, type Cell, type Heading } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { chooseNames } from "./choose.ts";
 import { paintOf, type SecretMember } from "./members.ts";
@@ -20,11 +20,16 @@ export const show = verb({
   },
 });
 
+/** Ids are copied and searched for: their columns break at spaces only. */
+function whole(text: string): Heading {
+  return { text, whole: true };
+}
+
 /** Everything of one secret, section by section; empty ones are left out. */
 function page(secret: SecretMember, terminal: Terminal, now: number): string {
   const { bold, bad } = terminal.style;
   const when = (at: string | null): string => (at === null ? "" : relative(Date.parse(at), now));
-  const section = (headings: readonly string[], rows: readonly (readonly Cell[])[]): string[] =>
+  const section = (headings: readonly Heading[], rows: readonly (readonly Cell[])[]): string[] =>
     rows.length === 0 ? [] : [table(headings, rows, terminal.width, bold)];
   const { rotation, lease } = secret;
   const facts = [
@@ -48,7 +53,7 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
   return [
     facts.join("\n"),
     ...section(
-      ["VERSION", "KEY", "STATUS", "ISSUED", "LAST USED", "BY"],
+      [whole("VERSION"), whole("KEY"), whole("STATUS"), "ISSUED", "LAST USED", "BY"],
       secret.versions.map((one) => [
         one.version,
         one.keyId ?? "",
@@ -59,7 +64,7 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
       ]),
     ),
     ...section(
-      ["STORE", "NAME", "SERVES", "CONFIRMED", "ERROR"],
+      ["STORE", "NAME", whole("SERVES"), "CONFIRMED", "ERROR"],
       secret.stores.map((one) => [one.use, one.name, one.serves ?? "", when(one.confirmedAt), one.lastError ?? ""]),
     ),
     ...section(
@@ -72,7 +77,7 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
       ]),
     ),
     ...section(
-      ["DEBT", "SINCE", "ATTEMPTS", "ERROR"],
+      [whole("DEBT"), "SINCE", "ATTEMPTS", "ERROR"],
       secret.debt.map((one) => [one.keyId ?? one.version, when(one.since), String(one.attempts), one.lastError ?? ""]),
     ),
   ].join("\n\n");

@@ -1,10 +1,12 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { formatDuration, type Instant } from "../core/duration.ts";
-import { living, type SecretState } from "../core/model.ts";
+import { living, versionOf, type Hold, type SecretState } from "../core/model.ts";
 import { phaseOf } from "../core/phase.ts";
+import { sentence } from "../core/quiet.ts";
 import { outcomeOf, REASONS, type Outcome, type ReasonCode } from "../core/reasons.ts";
-import type { Now } from "../core/rules.ts";
-import type { StateReport } from "../engine/report.ts";
+import type { Now, SecretRules } from "../core/rules.ts";
+import { judge } from "../core/usage.ts";
+import { wantedId } from "../core/wanted.ts";
 
 export interface Standing {
   readonly outcome: Outcome;
@@ -14,83 +16,134 @@ export interface Standing {
   readonly until: Instant | null;
 }
 
-/** Why a secret stands where it stands, as far as its document tells; only a run can say what is true of providers now. */
-export function standingOf(state: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing {
-  return stopped(state) ?? held(state, policy, now) ?? blocked(state) ?? inFlight(state, report, policy, now) ?? idle(state, policy);
+/** What the document alone does not tell. */
+export interface Surroundings {
+  readonly policy: SecretPolicy | null;
+  /** null: its adapters are not loaded. */
+  readonly rules: SecretRules | null;
+  /** A pause of everything. */
+  readonly pausedAll: Pause | null;
+  readonly now: Now;
+}
+
+export type Pause = Pick<NonNullable<SecretState["paused"]>, "reason" | "by">;
+
+/**
+ * Why a secret stands where it stands: as the newest run found it, else as far as its document tells; only a run can
+ * say what is true of providers now.
+ */
+export function standingOf(state: SecretState, around: Surroundings): Standing {
+  const { policy, pausedAll, now } = around;
+  return (
+    stopped(state) ??
+    forgotten(state, policy) ??
+    (pausedAll === null ? null : say("paused", `everything is paused by ${pausedAll.by}: ${pausedAll.reason}`)) ??
+    found(state, around) ??
+    held(state, now) ??
+    inFlight(state, around) ??
+    idle(state, policy)
+  );
 }
 
 function say(reason: ReasonCode, message: string = REASONS[reason].message, until: Instant | null = null): Standing {
   return { outcome: outcomeOf(reason), reason, message, until };
 }
 
+/** A reason that fails the run which meets it blocks the later ones. A rollback is brought to its end first. */
 function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
-  if (stop === null) return null;
-  const standing = say(stop.reason as ReasonCode, stop.message);
-  // A reason that fails the run which meets it blocks the later ones.
-  return {
-    ...standing,
-    outcome: "blocked",
-    message: rotation === null ? standing.message : `${standing.message}; its rotation comes to its end`,
-  };
+  if (stop === null || (rotation !== null && !stop.halts)) return null;
+  return { ...say(stop.reason as ReasonCode, stop.message), outcome: "blocked" };
 }
 
-/** What the newest run found, unless the document moved since. */
-function blocked({ standing }: SecretState): Standing | null {
+function forgotten(state: SecretState, policy: SecretPolicy | null): Standing | null {
+  return policy === null && living(state).length > 0 ? say("not-in-policy") : null;
+}
+
+/** Follow from the document alone, and their messages name spans of time that have gone on since. */
+const DERIVED: ReadonlySet<ReasonCode> = new Set(["minimum-overlap", "old-key-in-use", "soaking"]);
+
+/** What the newest run ended in, unless the document moved since, or what it met has passed without a commit. */
+function found(state: SecretState, around: Surroundings): Standing | null {
+  const { standing } = state;
   if (standing === null) return null;
   const reason = standing.reason as ReasonCode;
-  return outcomeOf(reason) === "blocked" ? say(reason, standing.message) : null;
+  if (DERIVED.has(reason)) {
+    const derived = inFlight(state, around);
+    return derived?.reason === reason ? { ...derived, until: derived.until ?? standing.until } : derived;
+  }
+  const isOver =
+    (reason === "paused" && state.paused === null) || (reason === "held" && heldBy(state, around.now) === undefined);
+  return isOver || outcomeOf(reason) === "done" ? null : say(reason, standing.message, standing.until);
 }
 
-function held(state: SecretState, policy: SecretPolicy | null, now: Now): Standing | null {
-  if (policy === null && living(state).length > 0) return say("not-in-policy");
+function heldBy({ holds }: SecretState, now: Now): Hold | undefined {
+  return holds.find(({ until }) => until === null || until > now.wall);
+}
+
+function held(state: SecretState, now: Now): Standing | null {
   if (state.paused !== null) return say("paused", `paused by ${state.paused.by}: ${state.paused.reason}`);
-  const hold = state.holds.find(({ until }) => until === null || until > now.wall);
+  const hold = heldBy(state, now);
   if (hold === undefined || (state.rotation === null && living(state).length < 2)) return null;
   return say("held", `held by ${hold.by}: ${hold.reason}`);
 }
 
-function inFlight(state: SecretState, report: StateReport, policy: SecretPolicy | null, now: Now): Standing | null {
+function inFlight(state: SecretState, { policy, rules, now }: Surroundings): Standing | null {
   const { rotation } = state;
-  if (rotation === null) return report.debt.length > 0 ? say("debt") : null;
+  const inDebt = state.versions.some(({ debt, status }) => debt !== null && status !== "destroyed");
+  if (rotation === null) return inDebt ? say("debt") : null;
   const [failure] = rotation.failures;
   if (failure !== undefined) return say(failure.reason as ReasonCode, failure.message, failure.retryAt);
-  const phase = phaseOf(state);
-  if (phase === "overlap") return overlap(state, report, policy, now);
-  if (phase === "soaking") {
-    const from = Math.max(
-      ...state.versions.filter(({ status }) => status === "disabled").map(({ disabledAt }) => disabledAt ?? now.doc),
-    );
-    return say("soaking", undefined, policy === null ? null : from + policy.soak.for);
+  switch (phaseOf(state)) {
+    case "overlap":
+      return overlap(state, { policy, rules, now });
+    case "soaking": {
+      const from = Math.max(
+        ...state.versions.filter(({ status }) => status === "disabled").map(({ disabledAt }) => disabledAt ?? now.doc),
+      );
+      return say("soaking", undefined, policy === null ? null : from + policy.soak.for);
+    }
+    case "deleting":
+      if (inDebt) return say("debt");
+      if (state.lookAgainAt === null) return settling(state, "the old key is on its way out; the next run goes on");
+      return settling(state, "what is served is looked at once more", state.lookAgainAt);
+    case "verifying":
+      return say("verifying");
+    case "distributing":
+    case "promoting":
+    case "rolling-back":
+      return say("distributing");
+    default:
+      return settling(state, "a new key is on its way; the next run goes on");
   }
-  if (phase === "deleting") return say(report.debt.length > 0 ? "debt" : "settling");
-  if (phase === "verifying") return say("verifying");
-  if (phase === "distributing" || phase === "promoting" || phase === "rolling-back") return say("distributing");
-  return say("settling", "a new key is on its way; the next run goes on");
 }
 
-function overlap(
-  { rotation, versions }: SecretState,
-  report: StateReport,
-  policy: SecretPolicy | null,
-  now: Now,
-): Standing {
+/** An effect without an answer comes first: nothing goes on while it may still take place. */
+function settling({ mayLand }: SecretState, message: string, until: Instant | null = null): Standing {
+  if (mayLand.length === 0) return say("settling", message, until);
+  return say("settling", undefined, Math.max(...mayLand.map((effect) => effect.until)));
+}
+
+function overlap(state: SecretState, { policy, rules, now }: Omit<Surroundings, "pausedAll">): Standing {
   const minimum =
-    (rotation?.overlapFrom ?? now.doc) + (policy?.overlap.minimum ?? 0) * (policy?.usage === "none" ? 2 : 1);
+    (state.rotation?.overlapFrom ?? now.doc) + (policy?.overlap.minimum ?? 0) * (policy?.usage === "none" ? 2 : 1);
   if (minimum > now.doc)
     return say("minimum-overlap", `both keys live for another ${formatDuration(minimum - now.doc)}`, minimum);
-  const sentences = report.consumers.flatMap(({ floor, lastOnOldKey }) =>
-    floor !== null && lastOnOldKey !== null ? [floor] : [],
-  );
-  if (sentences.length > 0) return say("old-key-in-use", sentences.join("; "));
-  const missing = report.consumers
-    .filter(({ required, adoptedAt }) => required && adoptedAt === null)
-    .map(({ name }) => name);
-  const looked = versions.some(({ status, usageLookedAt }) => status === "retiring" && usageLookedAt !== null);
+  const old = state.versions.find(({ status }) => status === "retiring");
+  if (old === undefined || rules === null) return say("usage-unknown");
+  const context = { state, rules, now };
+  const judgements = judge(old, versionOf(state, wantedId(state)), context);
+  const users = judgements.filter(({ verdict }) => verdict === "in-use");
+  if (users.length > 0) return say("old-key-in-use", users.map((one) => sentence(context, old, one)).join("; "));
+  const missing = judgements.filter(({ mustAdopt, adopted }) => mustAdopt && !adopted).map(({ name }) => name);
+  const looked = rules.usage === "none" || old.usageLookedAt !== null;
   if (looked && missing.length > 0) return say("not-adopted", `${missing.join(", ")} not yet seen on the new key`);
-  return say("usage-unknown");
+  if (!looked || judgements.some(({ verdict }) => verdict === "unknown")) return say("usage-unknown");
+  return settling(state, "the old key is quiet; the next run goes on");
 }
 
 function idle({ versions }: SecretState, policy: SecretPolicy | null): Standing {
-  if (!versions.some(({ status }) => status === "current")) return say("not-due", "nothing issued or adopted yet");
+  const current = versions.find(({ status }) => status === "current");
+  if (current === undefined) return say("not-due", "nothing issued or adopted yet");
+  if (current.compromised) return say("compromised", `${current.id} has leaked and is still served`);
   return say("not-due", policy?.enabled === false ? "switched off in the policy" : "nothing is due");
 }

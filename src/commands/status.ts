@@ -1,13 +1,16 @@
+import type { StatePolicy } from "../config/model.ts";
 import { preview } from "../engine/preview.ts";
 import type { Loaded } from "../ports/state.ts";
+import { plain } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
 import { living } from "../core/model.ts";
 import { eachWired, reportOf } from "./advance.ts";
 import { choose, EVERYTHING, selectionOf } from "./choose.ts";
-import { ranRow, rowOf, type Row } from "./members.ts";
+import { hintsFor, ranRow, rowOf, type Row } from "./members.ts";
 import { flag, usageError } from "./options.ts";
 import { pauseFor } from "./timing.ts";
 import type { Session } from "./session.ts";
+import type { Pause } from "./standing.ts";
 import { nextDue, subjectOf } from "./subject.ts";
 import { verb, type Report } from "./verb.ts";
 
@@ -46,37 +49,55 @@ export async function fromState(session: Session, names: readonly string[], ever
   for (const name of [...names, ...strays]) {
     const loaded = documents.get(name) ?? null;
     if (known.has(name) || (loaded !== null && living(loaded.state).length > 0))
-      rows.push(await rowFromState(session, name, loaded));
+      rows.push(await rowFromState(session, name, loaded, paused));
   }
   const members = rows.map(({ member }) => member);
   const newest = Math.max(
     ...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))),
   );
+  const isEmpty = documents.size === 0 && (await documentsOf(session, null)).size === 0;
+  const place = isEmpty ? placeOf(session.globals.state ?? (await session.policy()).state.source) : null;
   const report = reportOf(session, rows);
   return {
     ...report,
-    complaints: [],
+    complaints: hintsFor(rows),
     member: {
       status: { pausedAll: paused === null ? null : { reason: paused.reason, by: paused.by }, secrets: members.length },
     },
     text: (terminal) => {
       const lines = [report.text(terminal)];
       if (paused !== null) lines.push(`everything is paused by ${paused.by}: ${paused.reason}`);
-      if (Number.isFinite(newest))
-        lines.push(
-          terminal.style.dim(`from the state of ${relative(newest, session.now())}; --refresh looks at the providers`),
-        );
+      if (place !== null) lines.push(terminal.style.dim(plain(`no state yet at ${place}`)));
+      if (Number.isFinite(newest)) {
+        const when = relative(newest, session.now());
+        lines.push(terminal.style.dim(`from the state as of ${when}; --refresh looks at the providers`));
+      }
       return lines.join("\n");
     },
   };
 }
 
+/** Where state is kept, for people: credentials that a URL may carry are left out. */
+function placeOf(source: string | StatePolicy["source"]): string {
+  if (typeof source !== "string" && "type" in source) {
+    const { path } = source.settings;
+    return typeof path === "string" ? `${source.type}:${path}` : `the policy's place (${source.type})`;
+  }
+  const url = typeof source === "string" ? source : source.url;
+  return url.replace(/\/\/[^/]*@/, "//").replace(/[?#].*$/s, "");
+}
+
 /** The adapters of a rotation in flight are made, never called: their traits tell who still needs the old key. */
-async function rowFromState(session: Session, name: string, loaded: Loaded | null): Promise<Row> {
+async function rowFromState(
+  session: Session,
+  name: string,
+  loaded: Loaded | null,
+  pausedAll: Pause | null,
+): Promise<Row> {
   const policy = (await session.policy()).secrets.get(name);
   const inFlight = policy !== undefined && loaded !== null && loaded.state.rotation !== null;
   const ports = inFlight ? await session.ports(policy).catch(() => null) : null;
-  return rowOf(await subjectOf(session, name, loaded, ports?.rules ?? null));
+  return rowOf(await subjectOf(session, name, loaded, ports?.rules ?? null, pausedAll));
 }
 
 /** @param names null: all. */

@@ -6,6 +6,7 @@ import type { Loaded } from "../ports/state.ts";
 import { dueBy } from "../wire.ts";
 import type { Subject } from "./members.ts";
 import type { Session } from "./session.ts";
+import type { Pause } from "./standing.ts";
 
 /** A secret as its document says, on both clocks. */
 export async function subjectOf(
@@ -13,6 +14,7 @@ export async function subjectOf(
   name: string,
   loaded: Pick<Loaded, "state" | "age"> | null,
   rules: SecretRules | null = null,
+  pausedAll: Pause | null = null,
 ): Promise<Subject> {
   const policy = (await session.policy()).secrets.get(name) ?? null;
   const wall = session.now();
@@ -23,6 +25,7 @@ export async function subjectOf(
     state: loaded?.state ?? null,
     rules,
     now: { doc, wall },
+    pausedAll,
     nextDue: await nextDue(policy, loaded?.state ?? null, wall),
   };
 }

@@ -7,7 +7,8 @@ import type { Session } from "./session.ts";
 export type Options = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
 
 export interface Complaint {
-  readonly line: string;
+  /** null: the hints alone. */
+  readonly line: string | null;
   readonly hints: readonly string[];
 }
 

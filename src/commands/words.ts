@@ -1,5 +1,6 @@
 import { UserError } from "../core/errors.ts";
 import type { Word } from "../core/words.ts";
+import type { SecretState } from "../core/model.ts";
 import { say } from "../engine/say.ts";
 import { reportOf } from "./advance.ts";
 import { chooseNames, EVERYTHING, selectionOf } from "./choose.ts";
@@ -13,21 +14,56 @@ import { verb, type Options, type Report } from "./verb.ts";
 /** Commits a word to each document. No provider is called and no run is waited for. */
 export async function sayTo(session: Session, names: readonly string[], word: Word): Promise<Report> {
   const deps = await session.engine();
-  const rows = await parallel(names, async (name): Promise<Row> => {
-    const said = await say(deps, name, word);
+  const answers = await parallel(names, async (name): Promise<{ row: Row; text: string }> => {
+    const before = (await deps.state.load(name))?.state ?? null;
+    const isPaused = word.word === "resume" && ((await deps.state.load(EVERYTHING))?.state.paused ?? null) !== null;
+    const nothing = nothingToDo(before, word, isPaused);
+    const said = nothing === null ? await say(deps, name, word) : ({ ok: true, state: before } as const);
     const row = rowOf(await subjectOf(session, name, said.state === null ? null : { state: said.state, age: 0 }));
-    if (!said.ok) return refused(row, said.reason, said.message);
-    if (said.note !== undefined) session.terminal.say(`${name}: ${said.note}`);
-    return { member: { ...row.member, outcome: "done" }, hints: [] };
+    if (!said.ok) return { row: refused(row, said.reason, said.message), text: "" };
+    if ("note" in said) session.terminal.say(`${name}: ${said.note}`);
+    return {
+      row: { member: { ...row.member, outcome: "done" }, hints: [] },
+      text: nothing ?? doneText(before, word, isPaused),
+    };
   });
   return {
-    ...reportOf(session, rows),
+    ...reportOf(
+      session,
+      answers.map(({ row }) => row),
+    ),
     text: () =>
-      rows
-        .filter(({ member }) => member.outcome === "done")
-        .map(({ member }) => `${member.name}: ${DONE[word.word]}`)
+      answers
+        .filter(({ row }) => row.member.outcome === "done")
+        .map(({ row, text }) => `${row.member.name}: ${text}`)
         .join("\n"),
   };
+}
+
+/** Why a word has nothing to end: it is not said then, and the audit log does not hear of it. */
+function nothingToDo(state: SecretState | null, word: Word, isAllPaused: boolean): string | null {
+  switch (word.word) {
+    case "unhold":
+      return (state?.holds.length ?? 0) === 0 ? "nothing held it" : null;
+    case "unlock":
+      return (state?.lease ?? null) === null ? "not locked" : null;
+    case "resume":
+      if ((state?.paused ?? null) !== null) return null;
+      return isAllPaused && state?.name !== EVERYTHING
+        ? "not paused itself; everything is: keyturn resume"
+        : "not paused";
+    case "release":
+      return state?.strangers.includes(word.keyId) === true ? `${word.keyId} is known as not ours already` : null;
+    default:
+      return null;
+  }
+}
+
+function doneText(before: SecretState | null, word: Word, isAllPaused: boolean): string {
+  if (word.word === "resume" && isAllPaused) return "no longer paused itself; everything still is: keyturn resume";
+  if (word.word !== "release" || before?.versions.some(({ keyId }) => keyId === word.keyId) === true)
+    return DONE[word.word];
+  return `${word.keyId} is noted as not ours; nothing was recorded of it before`;
 }
 
 const DONE: Record<Word["word"], string> = {
@@ -100,7 +136,10 @@ async function pauseOrResume(session: Session, selection: ReturnType<typeof sele
   return {
     ...report,
     secrets: [],
-    text: () => (word.word === "pause" ? "everything is paused: nothing starts, nothing is destroyed" : "goes on"),
+    text: (terminal) =>
+      word.word === "pause"
+        ? "everything is paused: nothing starts, nothing is destroyed"
+        : report.text(terminal).replace(`${EVERYTHING}: `, "everything: "),
   };
 }
 

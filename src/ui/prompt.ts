@@ -3,14 +3,28 @@ import { UserError } from "../core/errors.ts";
 import { plain } from "./text.ts";
 import type { Terminal } from "./terminal.ts";
 
+/** What is asked, and for whom: `command` names itself where nobody can be asked. */
+export interface Question {
+  readonly command: string;
+  readonly question: string;
+  /** What a person should know before the answer, one a line. */
+  readonly facts: readonly string[];
+}
+
 /**
- * Asks for a `yes`. `--yes` has answered already.
+ * Asks for a `yes`, after the facts. `--yes` has answered already.
  * @throws UserError `needs-answer` where nobody can be asked, `declined` when the answer is anything else.
  */
-export async function confirm(question: string, yes: boolean, terminal: Terminal, signal: AbortSignal): Promise<void> {
+export async function confirm(
+  { command, question, facts }: Question,
+  yes: boolean,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
   if (yes) return;
+  for (const fact of facts) terminal.announce(plain(fact));
   if (!terminal.interactive) {
-    throw new UserError("needs-answer", `${question}: nobody can be asked here`, {
+    throw new UserError("needs-answer", `${command} needs a yes, and nobody can be asked here`, {
       exit: 2,
       hints: ["--yes says yes"],
     });

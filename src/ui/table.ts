@@ -5,24 +5,33 @@ export type Paint = (text: string) => string;
 /** A cell's text, or a text and how it is coloured. */
 export type Cell = string | { readonly text: string; readonly paint: Paint };
 
+/** A column's name; `whole`: its words are ids or the like and are never broken. */
+export type Heading = string | { readonly text: string; readonly whole: true };
+
 const GAP = 2;
 const NARROWEST = 8;
 
 /**
  * Aligned columns under bold headings, no wider than `width`: what does not fit is wrapped inside its column, widest
- * column first, so that nothing is cut off.
+ * column first, so that nothing is cut off. Only whole words that have no room make lines longer.
  */
 export function table(
-  headings: readonly string[],
+  headings: readonly Heading[],
   rows: readonly (readonly Cell[])[],
   width: number,
   heading: Paint,
 ): string {
   const texts = rows.map((row) => row.map((cell) => plain(typeof cell === "string" ? cell : cell.text)));
-  const natural = headings.map((name, column) =>
-    Math.max(name.length, ...texts.map((row) => (row[column] ?? "").length)),
+  const names = headings.map((one) => (typeof one === "string" ? one : one.text));
+  const longest = (column: number, measure: (text: string) => number): number =>
+    Math.max(...[names[column] as string, ...texts.map((row) => row[column] ?? "")].map(measure));
+  const widths = fit(
+    headings.map((one, column) => ({
+      natural: longest(column, (text) => text.length),
+      least: typeof one === "string" ? NARROWEST : longest(column, longestWord),
+    })),
+    width,
   );
-  const widths = fit(natural, width);
   const line = (cells: readonly string[], paints: readonly Paint[]): string =>
     cells
       .map((cell, column) => {
@@ -34,7 +43,7 @@ export function table(
 
   const lines = [
     line(
-      headings,
+      names,
       headings.map(() => heading),
     ),
   ];
@@ -53,17 +62,21 @@ export function table(
   return lines.join("\n");
 }
 
-/** Takes from the widest columns until all fit. */
-function fit(natural: readonly number[], width: number): number[] {
-  const widths = [...natural];
+/** Takes from the widest columns that have something to give until all fit. */
+function fit(columns: readonly { readonly natural: number; readonly least: number }[], width: number): number[] {
+  const widths = columns.map(({ natural }) => natural);
   let excess = widths.reduce((sum, one) => sum + one, 0) + GAP * (widths.length - 1) - width;
-  while (excess > 0) {
-    const widest = Math.max(...widths);
-    if (widest <= NARROWEST) break;
-    widths[widths.lastIndexOf(widest)] = widest - 1;
-    excess--;
+  for (; excess > 0; excess--) {
+    const giving = widths.map((one, column) => (one > (columns[column]?.least ?? 0) ? one : 0));
+    const widest = Math.max(...giving);
+    if (widest === 0) break;
+    widths[giving.lastIndexOf(widest)] = widest - 1;
   }
   return widths;
+}
+
+function longestWord(text: string): number {
+  return Math.max(...text.split(" ").map((word) => word.length));
 }
 
 function same(text: string): string {

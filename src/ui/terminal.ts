@@ -47,9 +47,9 @@ export class Terminal {
     return new Terminal(options, out ? style : PLAIN, err ? style : PLAIN);
   }
 
-  /** Columns that a table may take. */
+  /** Columns that a table may take; where no terminal is, lines are for programs and end where they end. */
   get width(): number {
-    return Math.max(40, this.options.stdout.columns ?? 80);
+    return this.options.stdout.isTTY === true ? Math.max(40, columnsOf(this.options.stdout)) : Infinity;
   }
 
   get stdin(): NodeJS.ReadableStream {
@@ -103,7 +103,7 @@ export class Terminal {
       this.#line(`${new Date(this.options.now()).toISOString().slice(0, 19)}Z ${plain(line)}`);
       return;
     }
-    this.#live = plain(line).slice(0, (this.options.stderr.columns ?? 80) - 1);
+    this.#live = plain(line).slice(0, columnsOf(this.options.stderr) - 1);
     this.options.stderr.write(CLEAR_LINE + this.errorStyle.dim(this.#live));
   }
 
@@ -118,4 +118,9 @@ export class Terminal {
     this.clear();
     this.options.stderr.write(`${line}\n`);
   }
+}
+
+/** Some terminals say that they have 0. */
+function columnsOf({ columns = 0 }: Stream): number {
+  return columns > 0 ? columns : 80;
 }

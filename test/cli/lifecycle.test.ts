@@ -136,8 +136,15 @@ describe("a secret's life", () => {
     await b.run("rotate", "one");
     await b.run("rotate", "one");
     const leaked = (await b.authority.list("one")).map(({ id }) => id);
-    const { code, document } = await b.json("emergency", "one", "--grace", "0s", "--yes");
-    expect([code, only(document).outcome]).toEqual([0, expect.stringMatching(/done|waiting/)]);
+    const asked = await b.run("emergency", "one");
+    expect([asked.code, asked.stderr]).toEqual([
+      2,
+      expect.stringContaining("emergency needs a yes, and nobody can be asked"),
+    ]);
+    for (const id of leaked) expect(asked.stderr).toContain(id);
+    const { code, stdout } = await b.run("emergency", "one", "--grace", "0s", "--yes");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`one: dead: ${leaked.join(", ")}; served now: key_`));
     const alive = (await b.authority.list("one")).filter(({ status }) => status === "enabled").map(({ id }) => id);
     expect(alive).toHaveLength(1);
     expect(leaked).not.toContain(alive[0]);
@@ -172,6 +179,7 @@ describe("a person's word", () => {
   test("hold, unhold, ack, unlock and release answer with the secret", async () => {
     b.policy(policyOf(b.authority.url, { minimum: "0s" }));
     await b.run("rotate", "one");
+    expect((await b.run("unhold", "one")).stdout).toContain("one: nothing held it");
     const hold = await b.json("hold", "one", "--reason", "audit is on", "--until", "2h");
     expect(hold.code).toBe(0);
     expect(only(hold.document).holds).toMatchObject([{ reason: "audit is on" }]);
@@ -180,8 +188,48 @@ describe("a person's word", () => {
     expect((await b.json("status", "one")).document.secrets[0].reason).toBe("held");
     expect((await b.json("unhold", "one")).document.secrets[0].holds).toEqual([]);
     expect((await b.json("ack", "one", "--consumer", "app")).code).toBe(0);
-    expect((await b.json("unlock", "one")).code).toBe(0);
-    expect((await b.json("release", "one", "key_0123456789abcdef")).code).toBe(0);
+    expect((await b.run("unlock", "one")).stdout).toContain("one: not locked");
+    for (const said of ["noted as not ours", "known as not ours already"]) {
+      const { code, stdout } = await b.run("release", "one", "key_0123456789abcdef");
+      expect([code, stdout]).toEqual([0, expect.stringContaining(said)]);
+    }
+    const types = (await b.json("history", "one")).document.history.map((one: Json) => one.type);
+    expect(types.filter((type: string) => ["unhold", "unlock", "release"].includes(type))).toEqual([
+      "unhold",
+      "release",
+    ]);
+  });
+
+  test("status says what the newest run found, with its hint, until the document moves", async () => {
+    b.policy(
+      policyOf(b.authority.url, { minimum: "0s" }).replaceAll(
+        "{ name: app, required: false }",
+        "{ name: app, required: true }",
+      ),
+    );
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const run = await b.run("--json", "run", "one");
+    const found = only(JSON.parse(run.stdout));
+    expect(found).toMatchObject({ phase: "overlap", outcome: "waiting" });
+    const status = await b.run("--json", "status", "one");
+    expect(only(JSON.parse(status.stdout))).toMatchObject({ reason: found.reason });
+    if (found.reason === "not-adopted")
+      for (const { stderr } of [run, status]) expect(stderr).toContain("hint: keyturn ack one --consumer NAME");
+    await b.run("pause", "--reason", "freeze");
+    expect(only((await b.json("status", "one")).document)).toMatchObject({ outcome: "waiting", reason: "paused" });
+    expect((await b.run("resume", "one")).stdout).toContain("one: not paused itself; everything is");
+  });
+
+  test("ack takes the places that the document knows, too", async () => {
+    await b.run("rotate", "one");
+    b.policy(
+      policyOf(b.authority.url).replace("      - { type: dotenv, path: one.env, fields: { API_KEY: apiKey } }\n", ""),
+    );
+    expect((await b.json("ack", "one", "--store", "one.env")).code).toBe(0);
+    expect((await b.json("ack", "one", "--store", "dotenv")).code).toBe(0);
+    expect((await b.json("ack", "one", "--store", "two.env")).code).toBe(2);
   });
 
   test("what is missing or wrong in a word is exit 2", async () => {
@@ -200,6 +248,7 @@ describe("a person's word", () => {
       ["run", "--lock-timeout", "soon"],
       ["release", "one"],
       ["show"],
+      ["audit", "nobody"],
     ];
     for (const args of wrong) {
       const { code, document } = await b.json(...args);
@@ -238,6 +287,20 @@ describe("a person's word", () => {
 });
 
 describe("check", () => {
+  test("finds leaked keys that are not dead", async () => {
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    await b.run("hold", "one", "--reason", "wait");
+    const emergency = b.start("emergency", "one", "--yes", "--grace", "1h");
+    const ended = new Promise((resolve) => emergency.once("close", resolve));
+    while (!only((await b.json("status", "one")).document).versions.some((one: Json) => one.compromised));
+    emergency.kill("SIGINT");
+    await ended;
+    const { code, document } = await b.json("check", "one");
+    expect(code).toBe(5);
+    expect(document.check.map((one: Json) => one.reason).slice(0, 2)).toEqual(["compromised", "compromised"]);
+  });
+
   test("is silent when all is well, and names what is not", async () => {
     const fresh = await b.json("check");
     expect(fresh.code).toBe(5);

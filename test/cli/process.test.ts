@@ -89,18 +89,43 @@ describe("streams", () => {
     expect((await b.run("rollback", "two", "--quiet")).stderr).toMatch(/^keyturn: two: blocked: /);
   });
 
-  test("tables fit eighty columns and have no colour in a pipe, unless forced", async () => {
+  test("tables have a line for each row and no colour in a pipe, unless forced", async () => {
     await b.run("rotate", "--all");
     for (const verb of ["status", "history", "audit", "check"]) {
       const { stdout } = await b.run(verb);
-      for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
       expect(stdout).not.toContain("\u001b");
+      for (const line of stdout.trim().split("\n")) expect(line).toMatch(/^\S/);
     }
+    const [key] = await b.authority.list("one");
+    expect((await b.run("history", "one")).stdout).toMatch(new RegExp(`^\\S+ +one .*keyId=${key?.id}`, "m"));
     b.env["FORCE_COLOR"] = "1";
     expect((await b.run("status")).stdout).toContain("\u001b[");
     expect((await b.run("status", "--no-color")).stdout).not.toContain("\u001b");
     b.env["NO_COLOR"] = "1";
     expect((await b.run("status")).stdout).not.toContain("\u001b");
+  });
+
+  test("tables keep to a terminal's columns", async () => {
+    await b.run("rotate", "--all");
+    const pty = spawnPty(process.execPath, [BIN, "status", "--no-color"], {
+      cwd: b.folder,
+      env: b.env,
+      cols: 60,
+      rows: 24,
+    });
+    let screen = "";
+    const ended = new Promise((resolve) => pty.onExit(resolve));
+    pty.onData((text) => (screen += text));
+    await ended;
+    expect(screen).toMatch(/^one +idle +done/m);
+    for (const line of screen.split(/\r?\n/)) expect(line.length).toBeLessThanOrEqual(60);
+  });
+
+  test("a state that holds nothing is told from one where all is well", async () => {
+    const none = /^no state yet at sqlite:other\.db$/m;
+    expect((await b.run("status", "--state", "sqlite:other.db")).stdout).toMatch(none);
+    await b.run("rotate", "one");
+    expect((await b.run("status", "two")).stdout).not.toContain("no state yet");
   });
 
   test("a reader that goes away is no failure", async () => {

@@ -1,3 +1,4 @@
+import { PassThrough } from "node:stream";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ProviderError, UserError } from "../../src/core/errors.ts";
@@ -5,6 +6,7 @@ import { failureOf, failureText } from "../../src/ui/failure.ts";
 import { wantsColour } from "../../src/ui/style.ts";
 import { table } from "../../src/ui/table.ts";
 import { plain, wrap } from "../../src/ui/text.ts";
+import { Terminal } from "../../src/ui/terminal.ts";
 import { iso, relative } from "../../src/ui/time.ts";
 
 test.each([
@@ -34,6 +36,36 @@ describe("tables", () => {
         expect(letters(text)).toBe(letters(["A", "B", "C", ...rows.flat()].join("")));
       }),
     );
+  });
+  test("never break whole words, others give first", () => {
+    const rows = [["some longer text", "key_0123456789abcdef and more"]];
+    expect(table(["A", { text: "KEY", whole: true }], rows, 32, (cell) => cell).split("\n")).toEqual([
+      "A           KEY",
+      "some        key_0123456789abcdef",
+      "longer      and more",
+      "text",
+    ]);
+    const narrow = table(["A", { text: "KEY", whole: true }], rows, 10, (cell) => cell);
+    expect(narrow).toContain("key_0123456789abcdef");
+  });
+  test.each([
+    [{ isTTY: true, columns: 100 }, 100],
+    [{ isTTY: true, columns: 0 }, 80],
+    [{ isTTY: true, columns: 10 }, 40],
+    [{ columns: 100 }, Infinity],
+  ])("a stream of %o gives tables %d columns", async (stream, width) => {
+    const stdout = Object.assign(new PassThrough(), stream);
+    const terminal = await Terminal.open({
+      stdin: new PassThrough(),
+      stdout,
+      stderr: new PassThrough(),
+      env: {},
+      quiet: false,
+      verbose: false,
+      noColour: false,
+      now: Date.now,
+    });
+    expect(terminal.width).toBe(width);
   });
   test("wrapping keeps to the width", () =>
     expect(wrap("a longer text here", 8)).toEqual(["a longer", "text", "here"]));
