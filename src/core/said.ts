@@ -204,5 +204,8 @@ function emergency(
   const replace = wanted === null || leaked.has(wanted);
   if (!replace && next.rotation !== null) return withRotation(next, { failures: [] });
   next = begin(next, { id, reason: "emergency", actor: by, repair: false }, now);
-  return replace ? next : withRotation(next, { to: wanted, overlapFrom: now.doc });
+  if (!replace) return withRotation(next, { to: wanted, overlapFrom: now.doc });
+  // The leaked one was still on its way: the current version is sound, and stays what is wanted.
+  const current = next.versions.find((v) => v.status === "current");
+  return current === undefined || current.compromised ? next : withRotation(next, { to: current.id });
 }
