@@ -15,7 +15,7 @@ import {
   wait,
   wanted,
 } from "./case.ts";
-import { bindingsOf, isAcked, isAsLeft, storesConfirmed, wordFor } from "./checks.ts";
+import { bindingsOf, isAcked, isAsLeft, drifted, wordFor } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -225,7 +225,7 @@ export function lookAgain(c: Case): Decision | null {
   const late = killMayLand(c, goal.id);
   if (late !== null) return late;
   ask(c, { look: "keys" }, { look: "accepts", version: goal.id }, ...lookAtStores(c));
-  const strayed = storesConfirmed(c, goal);
+  const strayed = drifted(c);
   if (strayed !== null) return strayed;
   const key = keyOf(c, goal);
   if (key?.state === "disabled" && !goal.compromised) return attempt(c, { do: "enable", version: goal.id });
