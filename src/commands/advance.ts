@@ -131,7 +131,7 @@ function progressOf({ terminal, now }: Pick<Session, "terminal" | "now">): (prog
     // An effect is told of when it begins; its success shows in what comes next.
     const { effect, version } = event.data;
     if (event.type === "intent") terminal.progress(`${name} ${phase}: ${effect} ${version}`);
-    else if (!EFFECTS.has(event.type)) terminal.progress(`${name} ${phase}: ${event.type}`);
+    else if (!EFFECTS.has(event.type)) terminal.progress(`${name} ${phase}: ${NEWS[event.type] ?? event.type}`);
   };
 }
 
@@ -145,3 +145,19 @@ const EFFECTS: ReadonlySet<string> = new Set<EffectKind>([
   "delete",
   "discard",
 ]);
+
+/** Events as people read them while they happen; the audit log has the short names. */
+const NEWS: Readonly<Record<string, string>> = {
+  started: "the rotation begins",
+  "overlap-started": "every store serves the new key",
+  "key-found": "the key of a request without an answer is found",
+  abandoned: "given up",
+  destroyed: "a key is dead",
+  straggler: "somebody is still on the old key",
+  "overlap-maximum": "the overlap has reached its maximum",
+  "rolling-back": "going back to the key from before",
+  "rolled-back": "went back to the key from before",
+  "hook-done": "a hook is done",
+  refused: "a provider refused",
+  failed: "a step failed",
+};

@@ -143,9 +143,17 @@ const FAILURES: Readonly<Record<string, readonly [message: string, exit: 1 | 2, 
   "unknown-client": ["there is no such client", 1, "keyturn api-keys client add NAME"],
   "unknown-key": ["the client has no such key", 1, "keyturn api-keys key list --client NAME"],
   scope: ["the client itself does not have all of these scopes", 2],
-  invalid: ["the authority does not accept a name or a number of this command", 2],
+  invalid: [
+    "the authority does not accept a name or a number of this command",
+    2,
+    "names begin with a letter or a digit and go on with up to 62 of letters, digits, dot, hyphen and underscore",
+  ],
   unauthenticated: ["the admin token is refused", 1, `set ${TOKEN} to the token that the authority was started with`],
-  unreachable: ["no answer; a change may have been made all the same", 1, "keyturn api-keys serve --db FILE"],
+  unreachable: [
+    "no answer; if this was to change something, it may have been done all the same",
+    1,
+    "keyturn api-keys serve --db FILE",
+  ],
 };
 
 function callFailure(code: string, origin: string): UserError {

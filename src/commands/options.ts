@@ -21,9 +21,13 @@ export function text(options: Options, name: string): string | null {
   return typeof value === "string" ? value : null;
 }
 
-export function required(options: Options, name: string): string {
+export function required(options: Options, name: string, example?: string): string {
   const value = text(options, name);
-  if (value === null || value.trim() === "") throw usageError(`${name} is missing`);
+  if (value === null || value.trim() === "")
+    throw usageError(
+      `${name} is missing`,
+      ...(example === undefined ? [] : [`write for example ${name} ${JSON.stringify(example)}`]),
+    );
   return value;
 }
 

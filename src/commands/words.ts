@@ -16,7 +16,10 @@ export async function sayTo(session: Session, names: readonly string[], word: Wo
   const deps = await session.engine();
   const answers = await parallel(names, async (name): Promise<{ row: Row; text: string }> => {
     const before = (await deps.state.load(name))?.state ?? null;
-    const isPaused = word.word === "resume" && ((await deps.state.load(EVERYTHING))?.state.paused ?? null) !== null;
+    const isPaused =
+      word.word === "resume" &&
+      name !== EVERYTHING &&
+      ((await deps.state.load(EVERYTHING))?.state.paused ?? null) !== null;
     const nothing = nothingToDo(before, word, isPaused);
     const said = nothing === null ? await say(deps, name, word) : ({ ok: true, state: before } as const);
     const row = rowOf(await subjectOf(session, name, said.state === null ? null : { state: said.state, age: 0 }));
@@ -94,7 +97,7 @@ export const unlock = simple({ word: "unlock" });
 export const hold = verb({
   parse: (args, options) => ({
     selection: selectionOf(args, options),
-    reason: required(options, "--reason"),
+    reason: required(options, "--reason", "change freeze until Monday"),
     until: moment(options, "--until"),
   }),
   run: async ({ selection, reason, until }, session) => {
@@ -144,7 +147,10 @@ async function pauseOrResume(session: Session, selection: ReturnType<typeof sele
 }
 
 export const pause = verb({
-  parse: (args, options) => ({ selection: selectionOf(args, options), reason: required(options, "--reason") }),
+  parse: (args, options) => ({
+    selection: selectionOf(args, options),
+    reason: required(options, "--reason", "change freeze until Monday"),
+  }),
   run: ({ selection, reason }, session) => pauseOrResume(session, selection, { word: "pause", reason }),
 });
 
