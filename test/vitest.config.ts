@@ -5,6 +5,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     // Processes, terminals and real servers are started in earnest, on whatever machine this is.
     pool: "forks",
+    // Most of them wait for processes: two at a time even where one core is all there is.
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

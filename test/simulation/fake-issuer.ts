@@ -274,7 +274,8 @@ export class FakeIssuer implements Issuer {
         const alters = living !== undefined && (effect === "delete" || living.enabled !== (effect === "enable"));
         const before = living?.disabledFirstAt ?? null;
         apply(living);
-        if (alters && (effect !== "delete" || living?.deletedAt !== null) && living !== undefined) world.invariants.turned(effect, living, before, intended);
+        if (alters && (effect !== "delete" || living?.deletedAt !== null) && living !== undefined)
+          world.invariants.turned(effect, living, before, intended);
         else if (world.violation === null) world.invariants.served();
       },
     );

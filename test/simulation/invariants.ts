@@ -156,7 +156,10 @@ export class Invariants {
     for (const store of world.stores.values()) {
       const served = store.held === null || this.forsaken.has(store.spec.id) ? null : world.issuer.of(store.held.value);
       if (served?.byHand && served !== key && !served.enabled && world.now - served.changedAt > 60_000)
-        world.violate("P4", `${effect} of ${key.id} while ${served.id}, which ${store.spec.id} serves, is switched off`);
+        world.violate(
+          "P4",
+          `${effect} of ${key.id} while ${served.id}, which ${store.spec.id} serves, is switched off`,
+        );
     }
     const blind = world.scenario.rules.usage === "none" ? 2 : 1;
     if (world.now < lastServed + this.shortestMinimum * blind) {
