@@ -129,9 +129,10 @@ function progressOf({ terminal, now }: Pick<Session, "terminal" | "now">): (prog
       return;
     }
     // An effect is told of when it begins; its success shows in what comes next.
-    const { effect, version } = event.data;
+    const { effect, version, keyId } = event.data;
+    const which = typeof keyId === "string" ? `: ${keyId}` : "";
     if (event.type === "intent") terminal.progress(`${name} ${phase}: ${effect} ${version}`);
-    else if (!EFFECTS.has(event.type)) terminal.progress(`${name} ${phase}: ${NEWS[event.type] ?? event.type}`);
+    else if (!EFFECTS.has(event.type)) terminal.progress(`${name} ${phase}: ${NEWS[event.type] ?? event.type}${which}`);
   };
 }
 

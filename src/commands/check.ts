@@ -1,7 +1,7 @@
 import type { Duration } from "../core/duration.ts";
 import { formatDuration } from "../core/duration.ts";
 import { living, type SecretState } from "../core/model.ts";
-import { table } from "../ui/table.ts";
+import { table, whole } from "../ui/table.ts";
 import { choose, selectionOf } from "./choose.ts";
 import type { SecretMember } from "./members.ts";
 import { duration } from "./options.ts";
@@ -39,7 +39,7 @@ export const check = verb({
         found.length === 0
           ? "nothing found"
           : table(
-              ["SECRET", "FOUND", "WHY"],
+              [whole("SECRET"), whole("FOUND"), "WHY"],
               found.map((one) => [one.secret, one.reason, one.message]),
               width,
               style.bold,

@@ -1,5 +1,5 @@
 import type { AuditEntry } from "../ports/state.ts";
-import { table } from "../ui/table.ts";
+import { table, whole } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { iso } from "../ui/time.ts";
 import { chooseNames, EVERYTHING, selectionOf } from "./choose.ts";
@@ -63,10 +63,5 @@ function text(entries: readonly AuditEntry[], { width, style }: Terminal): strin
       details.map(([name, value]) => `${name}=${String(value)}`).join(" "),
     ];
   });
-  return table(
-    [{ text: "WHEN (UTC)", whole: true }, "SECRET", "WHAT", "WHO", { text: "DETAILS", whole: true }],
-    rows,
-    width,
-    style.bold,
-  );
+  return table([whole("WHEN (UTC)"), whole("SECRET"), whole("WHAT"), "WHO", whole("DETAILS")], rows, width, style.bold);
 }

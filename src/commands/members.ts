@@ -6,7 +6,7 @@ import type { Now, SecretRules } from "../core/rules.ts";
 import { describeState, type StateReport } from "../engine/report.ts";
 import type { RunResult } from "../engine/result.ts";
 import type { Paint } from "../ui/table.ts";
-import { table } from "../ui/table.ts";
+import { table, whole } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { iso, relative } from "../ui/time.ts";
 import { standingOf, type Pause } from "./standing.ts";
@@ -149,7 +149,12 @@ export function overview(members: readonly SecretMember[], terminal: Terminal, n
     member.message,
     nextOf(member, now),
   ]);
-  return table(["SECRET", "PHASE", "OUTCOME", "WHY", "NEXT"], rows, terminal.width, terminal.style.bold);
+  return table(
+    [whole("SECRET"), whole("PHASE"), whole("OUTCOME"), "WHY", "NEXT"],
+    rows,
+    terminal.width,
+    terminal.style.bold,
+  );
 }
 
 function nextOf({ until, nextDue, outcome, lease }: SecretMember, now: Instant): string {

@@ -1,6 +1,6 @@
 import { plain } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
-import { table, type Cell, type Heading } from "../ui/table.ts";
+import { table, whole, type Cell, type Heading } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { chooseNames } from "./choose.ts";
 import { paintOf, type SecretMember } from "./members.ts";
@@ -19,11 +19,6 @@ export const show = verb({
     };
   },
 });
-
-/** Ids are copied and searched for: their columns break at spaces only. */
-function whole(text: string): Heading {
-  return { text, whole: true };
-}
 
 /** Everything of one secret, section by section; empty ones are left out. */
 function page(secret: SecretMember, terminal: Terminal, now: number): string {

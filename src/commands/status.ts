@@ -1,4 +1,4 @@
-import type { StatePolicy } from "../config/model.ts";
+import { resolveState } from "../config/state.ts";
 import { preview } from "../engine/preview.ts";
 import type { Loaded } from "../ports/state.ts";
 import { plain } from "../ui/text.ts";
@@ -56,7 +56,7 @@ export async function fromState(session: Session, names: readonly string[], ever
     ...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))),
   );
   const isEmpty = documents.size === 0 && (await documentsOf(session, null)).size === 0;
-  const place = isEmpty ? placeOf(session.globals.state ?? (await session.policy()).state.source) : null;
+  const place = isEmpty ? await placeOf(session) : null;
   const report = reportOf(session, rows);
   return {
     ...report,
@@ -77,14 +77,11 @@ export async function fromState(session: Session, names: readonly string[], ever
   };
 }
 
-/** Where state is kept, for people: credentials that a URL may carry are left out. */
-function placeOf(source: string | StatePolicy["source"]): string {
-  if (typeof source !== "string" && "type" in source) {
-    const { path } = source.settings;
-    return typeof path === "string" ? `${source.type}:${path}` : `the policy's place (${source.type})`;
-  }
-  const url = typeof source === "string" ? source : source.url;
-  return url.replace(/\/\/[^/]*@/, "//").replace(/[?#].*$/s, "");
+/** Where state is kept, for people: of its settings only the path, for others may be credentials. */
+async function placeOf(session: Session): Promise<string> {
+  const { adapter, settings } = await resolveState(await session.policy(), session.globals.state);
+  const { path } = settings;
+  return typeof path === "string" ? `${adapter.type}:${path}` : adapter.type;
 }
 
 /** The adapters of a rotation in flight are made, never called: their traits tell who still needs the old key. */

@@ -8,6 +8,11 @@ export type Cell = string | { readonly text: string; readonly paint: Paint };
 /** A column's name; `whole`: its words are ids or the like and are never broken. */
 export type Heading = string | { readonly text: string; readonly whole: true };
 
+/** Ids and names are copied and searched for: their columns break at spaces only. */
+export function whole(text: string): Heading {
+  return { text, whole: true };
+}
+
 const GAP = 2;
 const NARROWEST = 8;
 

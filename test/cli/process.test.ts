@@ -124,6 +124,7 @@ describe("streams", () => {
   test("a state that holds nothing is told from one where all is well", async () => {
     const none = /^no state yet at sqlite:other\.db$/m;
     expect((await b.run("status", "--state", "sqlite:other.db")).stdout).toMatch(none);
+    expect((await b.run("status")).stdout).toMatch(/^no state yet at sqlite:\.keyturn\/state\.db$/m);
     await b.run("rotate", "one");
     expect((await b.run("status", "two")).stdout).not.toContain("no state yet");
   });
@@ -176,6 +177,23 @@ describe("questions", () => {
     expect(screen).toContain("left alive: key_");
     expect((await b.run("forget", "one", "--yes")).code).toBe(expected === 0 ? 3 : 0);
   });
+});
+
+test("an emergency says what it would kill before it asks", async () => {
+  await b.run("rotate", "one");
+  const [key] = await b.authority.list("one");
+  const pty = spawnPty(process.execPath, [BIN, "emergency", "one"], { cwd: b.folder, env: b.env, cols: 200, rows: 24 });
+  let screen = "";
+  const code = new Promise<number>((resolve) => pty.onExit(({ exitCode }) => resolve(exitCode)));
+  pty.onData((text) => {
+    if (!screen.includes("[y/N]") && (screen + text).includes("[y/N]")) pty.write("n\r");
+    screen += text;
+  });
+  expect(await code).toBe(1);
+  expect(screen).toMatch(new RegExp(`one: ${key?.id} \\(v1-\\w+, current, served by local one, dotenv one\\.env\\)`));
+  expect(screen).toMatch(/replaced first; use of them is waited for up to 5 min; no outage is accepted/);
+  expect(screen).toContain("replace and kill 1 key of one? [y/N]");
+  expect((await b.authority.list("one")).map(({ status }) => status)).toEqual(["enabled"]);
 });
 
 describe("several runs", () => {

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { ProviderError, UserError } from "../../src/core/errors.ts";
 import { failureOf, failureText } from "../../src/ui/failure.ts";
 import { wantsColour } from "../../src/ui/style.ts";
-import { table } from "../../src/ui/table.ts";
+import { table, whole } from "../../src/ui/table.ts";
 import { plain, wrap } from "../../src/ui/text.ts";
 import { Terminal } from "../../src/ui/terminal.ts";
 import { iso, relative } from "../../src/ui/time.ts";
@@ -39,13 +39,13 @@ describe("tables", () => {
   });
   test("never break whole words, others give first", () => {
     const rows = [["some longer text", "key_0123456789abcdef and more"]];
-    expect(table(["A", { text: "KEY", whole: true }], rows, 32, (cell) => cell).split("\n")).toEqual([
+    expect(table(["A", whole("KEY")], rows, 32, (cell) => cell).split("\n")).toEqual([
       "A           KEY",
       "some        key_0123456789abcdef",
       "longer      and more",
       "text",
     ]);
-    const narrow = table(["A", { text: "KEY", whole: true }], rows, 10, (cell) => cell);
+    const narrow = table(["A", whole("KEY")], rows, 10, (cell) => cell);
     expect(narrow).toContain("key_0123456789abcdef");
   });
   test.each([
