@@ -24,7 +24,12 @@ export interface Case {
 
 /** One effect outside. All but `verify` and `hook` get an intent of their own. */
 export type Action =
-  | { readonly do: "issue"; readonly version: VersionId; readonly mint: Omit<Mint, "absences" | "again"> }
+  | {
+      readonly do: "issue";
+      readonly version: VersionId;
+      readonly mint: Omit<Mint, "absences" | "again">;
+      readonly decidedAt: Instant;
+    }
   | { readonly do: "stage" | "discard"; readonly version: VersionId; readonly delivery: DeliveryId }
   | {
       readonly do: "promote" | "put";

@@ -184,8 +184,8 @@ export const storesConfirmed: Check = (c, victim) => {
         );
       continue;
     }
-    if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (c.state.rotation?.repair && goal !== null) return note({ fact: "delivery-lost", delivery: delivery.id });
+    if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
     const since =
       recorded?.confirmedAt == null

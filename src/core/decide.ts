@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
-import { blocked, hook, isOff, note, settled, Unanswered, wait, wanted } from "./case.ts";
-import { bindingsOf, newKeyAlive, storesConfirmed } from "./checks.ts";
+import { ask, blocked, hook, isOff, lookAtStores, note, settled, Unanswered, wait, wanted } from "./case.ts";
+import { bindingsOf, drifted, newKeyAlive, storesConfirmed } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
@@ -52,13 +52,16 @@ export function decide(c: Case): Decision {
 export function inspect(c: Case): Decision {
   try {
     const goal = wanted(c);
-    const strayed = goal === null ? null : (bindingsOf(c) ?? storesConfirmed(c, goal) ?? newKeyAlive(c, goal));
-    if (strayed !== null && strayed.decision !== "note") return strayed;
+    if (goal !== null) {
+      ask(c, ...lookAtStores(c));
+      const strayed = bindingsOf(c) ?? drifted(c) ?? newKeyAlive(c, goal);
+      if (strayed !== null && strayed.decision !== "note") return strayed;
+    }
   } catch (thrown) {
     if (thrown instanceof Unanswered) return thrown.decision;
     throw thrown;
   }
-  return { decision: "done", reason: "not-due", message: "nothing is due, and every store serves what was left there" };
+  return { decision: "done", reason: "not-due", message: "nothing is due" };
 }
 
 /** Replaying it could kill a key that a person brought back meanwhile; the world is looked at instead. */

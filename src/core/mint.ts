@@ -48,7 +48,7 @@ function issue(c: Case, listed: Listing): Action {
   const { settle, timeGranularity } = c.rules.issuer.timing;
   const within = c.seen.keysAge + INTENT_AT_MOST + settle + timeGranularity;
   const mint = { listedAt: listed.asOf, listed: listed.keys.map((key) => key.keyId), within };
-  return { do: "issue", version: versionName(c), mint };
+  return { do: "issue", version: versionName(c), mint, decidedAt: c.now.doc };
 }
 
 /** An intent lasts at most so long (rule 3.2), plus what passes between the decision and its commit. */

@@ -68,6 +68,9 @@ function end(c: Case, victim: Version): Decision | null {
   const shows = (victim.disabledAt ?? -Infinity) + c.rules.issuer.timing.propagation;
   if (key.state === "enabled" && shows > c.now.doc)
     return wait("settling", `the listing may still show ${victim.keyId} as it was before its disable`, shows);
+  // A leaked key that somebody switched on again never counts as revived: it is switched off once more.
+  if (key.state === "enabled" && c.rules.issuer.canDisable && victim.compromised)
+    return attempt(c, { do: "disable", version: victim.id });
   if (key.state === "enabled" && c.rules.issuer.canDisable)
     return note({ fact: "key-state", version: victim.id, state: "enabled" });
   return hook(c, "beforeRevoke") ?? attempt(c, { do: "delete", version: victim.id });

@@ -215,7 +215,9 @@ class Run {
     const { deps, document } = this;
     const intent = intentFor(action, deps, document.now());
     const fence = fenceFrom(deps.clock, intent.duration, deps.off?.has("fence-at-send") ?? false);
-    const mint = action.do === "issue" ? action.mint : null;
+    // A process that slept between its decision and this commit mints that much later.
+    const slept = action.do === "issue" ? Math.max(0, intent.at - action.decidedAt) : 0;
+    const mint = action.do === "issue" ? { ...action.mint, within: action.mint.within + slept } : null;
     const facts: readonly Fact[] = [
       { fact: "intended", intent, mint },
       { fact: "renewed", runner: deps.runner.id },

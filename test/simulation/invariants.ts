@@ -180,7 +180,7 @@ export class Invariants {
     }
     if (effect === "delete" && world.issuer.spec.canDisable) {
       if (disabledAt === null) world.violate("P5", `${key.id} is deleted without having been disabled`);
-      else if (world.now - disabledAt < this.shortestSoak)
+      else if (world.now - disabledAt < this.shortestSoak && world.doc?.incident == null)
         world.violate(
           "P5",
           `${key.id} is deleted ${world.now - disabledAt} ms after its disable; the soak is ${this.shortestSoak} ms`,

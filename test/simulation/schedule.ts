@@ -302,6 +302,8 @@ class Calm {
       case "overlap-maximum":
       case "held":
         return true;
+      case "verify-rejected":
+        return [...issuer.keys.values()].some((k) => k.byHand);
       case "compromised":
       case "nothing-to-roll-back-to":
         return invariants.leaked.size > 0 || occurred.has("rollback");
