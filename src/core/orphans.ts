@@ -142,6 +142,13 @@ function remove(c: Case, version: Version): Decision {
   if (version.origin === "inferred" && key !== null && !version.compromised && usedByAnybody(c, version)) {
     return note({ fact: "said", word: { word: "release", keyId: key.keyId }, by: "keyturn", id: c.fresh });
   }
+  if (version.origin === "inferred" && key !== null && !isProvable(c, version)) {
+    return blocked(
+      "orphan-inferred",
+      `${key.keyId} looks like ${version.id}, whose answer was lost, and nothing can show that nobody uses it`,
+      `keyturn revoke ${c.rules.name} --key-version ${version.id} when it is yours`,
+    );
+  }
   if (version.staged) return attempt(c, { do: "discard", version: version.id, delivery: authority(c).id });
   return kill(c, version, key);
 }
@@ -209,6 +216,12 @@ export function backOff(c: Case, version: Version): Decision | null {
   const { debt } = version;
   if (debt === null || debt.retryAt <= c.now.doc) return null;
   return wait("debt", `${version.keyId ?? version.id} should be dead: ${debt.lastError ?? "not proven"}`, debt.retryAt);
+}
+
+/** An inference is acted on where it can be undone and watched, or where a person says that the key is ours. */
+function isProvable(c: Case, version: Version): boolean {
+  const watched = c.rules.issuer.canDisable && c.rules.usage !== "none";
+  return watched || c.rules.exclusive || version.expedite || version.compromised;
 }
 
 function usageDelay(c: Case): Duration {

@@ -36,11 +36,18 @@ export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monito
     ([, a], [, b]) => Math.max(b.last, b.deniedAt ?? 0) - Math.max(a.last, a.deniedAt ?? 0),
   );
   return {
-    from: memory === undefined || !Number.isFinite(memory.from) ? seen.from : Math.min(memory.from, seen.from),
+    from: watchedFrom(memory, seen),
     until: covered ? Math.max(memory?.until ?? -Infinity, seen.until) : (memory?.until ?? seen.from),
     unknown: covered ? null : (seen.why ?? "the monitor cannot tell"),
     who: Object.fromEntries(newest.slice(0, CALLERS_KEPT)),
   };
+}
+
+/** Since when everything is known: a look that failed covers nothing, and what lies between two looks may be a hole. */
+function watchedFrom(memory: UsageMemory | undefined, seen: KeyUsage): Instant {
+  if (seen.status !== "covered") return memory?.from ?? seen.from;
+  const joins = memory !== undefined && memory.until > memory.from && seen.from <= memory.until;
+  return joins ? Math.min(memory.from, seen.from) : seen.from;
 }
 
 /** The memories of a version after the looks in `observed`; a monitor that failed or left the key out is unknown. */

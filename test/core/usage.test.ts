@@ -4,9 +4,9 @@ import type { CallerMemory, UsageMemory } from "../../src/core/model.ts";
 import type { KeyUsage, UsageEvent } from "../../src/core/observed.ts";
 import type { MonitorRules } from "../../src/core/rules.ts";
 import type { Judgement } from "../../src/core/usage.ts";
-import { isAdopted, judge, matches, remember } from "../../src/core/usage.ts";
+import { isAdopted, judge, matches, remember, rememberAll } from "../../src/core/usage.ts";
 import type { RulesPatch } from "./support.ts";
-import { consumer, H, MONITOR, NOW, overlapping, REGISTER, rules, S, T, version } from "./support.ts";
+import { consumer, H, MONITOR, NOW, overlapping, REGISTER, rules, S, T, version, observed } from "./support.ts";
 
 const MARGIN = MONITOR.traits.granularity + MONITOR.traits.lag;
 const QUIET = 2 * H;
@@ -273,4 +273,27 @@ test("a glob matches as the regular expression with .* for each star", () => {
 
 test("a glob of many stars does not take long", () => {
   expect(matches("*a".repeat(40) + "b", "a".repeat(4000))).toBe(false);
+});
+
+test("a look that failed first, then a monitor that has watched for an hour only: unknown, not quiet", () => {
+  const r = rules({ usage: [MONITOR], consumers: [consumer("web")], overlap: { quiet: 2 * H } });
+  let v1 = version("v1", "retiring");
+  const failed = {
+    ...observed(),
+    usage: { log: { failed: { reason: "provider-unavailable", message: "no answer" } } },
+  };
+  v1 = { ...v1, usage: rememberAll(v1, r, failed), usageLookedAt: T };
+  const answer = observed({ usage: { log: { "key-v1": { status: "covered", from: T - H, until: T, events: [] } } } });
+  v1 = { ...v1, usage: rememberAll(v1, r, answer), usageLookedAt: T };
+  const state = overlapping(0, { versions: [v1, version("v2", "current")] });
+  expect(judge(v1, version("v2", "current"), { state, rules: r, now: NOW })[0]?.verdict).toBe("unknown");
+});
+
+test("a hole between two looks: silence is proven from the hole's end only", () => {
+  const r = rules({ usage: [MONITOR], consumers: [consumer("web")], overlap: { quiet: 2 * H } });
+  const first = remember(undefined, { status: "covered", from: T - 20 * H, until: T - 10 * H, events: [] }, MONITOR);
+  const usage = { log: remember(first, { status: "covered", from: T - H, until: T, events: [] }, MONITOR) };
+  const v1 = version("v1", "retiring", { usage, usageLookedAt: T });
+  const state = overlapping(0, { versions: [v1, version("v2", "current")] });
+  expect(judge(v1, version("v2", "current"), { state, rules: r, now: NOW })[0]?.verdict).toBe("unknown");
 });
