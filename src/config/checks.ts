@@ -39,7 +39,8 @@ export async function crossCheck(
     }
     found.push(...consumerIssues(policy, names));
   }
-  found.push(...clashes(secrets), ...sharedOwners(secrets));
+  found.push(...clashes(secrets));
+  gathered.warnings.push(...sharedOwners(secrets));
   const told = new Set<string>();
   for (const issue of found) {
     const key = `${formatPath(issue.path)} ${issue.message}`;
@@ -48,7 +49,7 @@ export async function crossCheck(
   }
 }
 
-/** One credential owner in two secrets: each would take the other's keys for a stranger's. */
+/** One credential owner in two secrets: each takes the other's keys for a stranger's, and they share its slots. */
 function sharedOwners(secrets: readonly SecretDraft[]): Issue[] {
   const owners = new Map<string, string>();
   const issues: Issue[] = [];
@@ -58,7 +59,12 @@ function sharedOwners(secrets: readonly SecretDraft[]): Issue[] {
     const other = owners.get(owner);
     owners.set(owner, policy.name);
     if (other !== undefined)
-      issues.push(valueIssue(["secrets", policy.name, "issuer"], `is the same owner as that of ${other}`));
+      issues.push(
+        valueIssue(
+          ["secrets", policy.name, "issuer"],
+          `is the same owner as that of ${other}: each takes the keys of the other for a stranger's`,
+        ),
+      );
   }
   return issues;
 }
