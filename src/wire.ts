@@ -9,7 +9,7 @@ import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
 import { runHook } from "./engine/hooks.ts";
-import type { AdapterDeps } from "./ports/adapter.ts";
+import type { AdapterDeps, IssuerAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
 import type { Notifier } from "./ports/notifier.ts";
 import type { StateBackend } from "./ports/state.ts";
@@ -55,11 +55,11 @@ export class Wiring {
 
   /** @throws UserError for a missing reference or settings that do not hold; nothing has been called then. */
   async ports(secret: SecretPolicy): Promise<SecretPorts> {
-    const { issuer, fields, own } = await this.#issuer(secret);
+    const adapter = await known(registry.issuer[secret.issuer.type], `issuer type ${secret.issuer.type}`).load();
     const stores = new Map<string, Store>();
     const deliveries: DeliveryRules[] = [];
     for (const delivery of secret.deliveries) {
-      const store = await this.#store(secret, delivery, fields);
+      const store = await this.#store(secret, delivery, adapter.fields);
       stores.set(delivery.id, store);
       const traits = { ...store.traits, timing: timed(store.traits.timing, delivery.timing) };
       deliveries.push({
@@ -73,6 +73,7 @@ export class Wiring {
         }),
       });
     }
+    const { issuer, own } = await this.#issuer(secret, adapter, [...stores.values()]);
     const monitors = new Map<string, UsageMonitor>();
     const usage = secret.usage === "none" ? "none" : await this.#usage(secret, secret.usage, issuer, monitors);
     const rules: SecretRules = {
@@ -115,14 +116,13 @@ export class Wiring {
     };
   }
 
-  async #issuer({ name, issuer: part }: SecretPolicy) {
-    const adapter = await known(registry.issuer[part.type], `issuer type ${part.type}`).load();
+  async #issuer({ name, issuer: part }: SecretPolicy, adapter: IssuerAdapter, stores: readonly Store[]) {
     const settings: Record<string, unknown> = await this.policy.resolve(part.settings, part.at, adapter.settings);
     const own = {
       exclusive: settings["exclusive"] === true,
       orphans: settings["orphans"] === "block" ? ("block" as const) : ("infer" as const),
     };
-    return { issuer: adapter.create(settings, name, this.#deps), fields: adapter.fields, own };
+    return { issuer: adapter.create(settings, name, this.#deps, stores), own };
   }
 
   async #store(secret: SecretPolicy, part: DeliveryPolicy, fields: readonly string[]): Promise<Store> {

@@ -50,7 +50,8 @@ export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly reportsUsage: boolean | null;
   /** With `granularity` and `lag` where it reports usage. */
   readonly published?: PublishedDelays;
-  create(settings: z.output<S>, secret: string, deps: AdapterDeps): Issuer;
+  /** `stores`: where this secret is delivered, the authority first. */
+  create(settings: z.output<S>, secret: string, deps: AdapterDeps, stores: readonly Store[]): Issuer;
 }
 
 export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.ZodObject = z.ZodObject> {

@@ -14,4 +14,28 @@ export interface Ctx {
   readonly rotationId: string | null;
 }
 
+/** One line of the least privilege, in the provider's own words. No values. */
+export type Permission = AwsPermission | VaultPermission;
+
+export interface AwsPermission {
+  readonly for: "aws";
+  /** What it serves, for people: "disable and delete old keys". */
+  readonly why: string;
+  /** `iam:CreateAccessKey` … */
+  readonly actions: readonly string[];
+  /** ARNs; `*` where the action knows no other. */
+  readonly resources: readonly string[];
+}
+
+export interface VaultPermission {
+  readonly for: "vault";
+  readonly why: string;
+  readonly address: string;
+  /** "" for the root namespace. */
+  readonly namespace: string;
+  /** As a policy has it: `secret/data/payments/aws`. */
+  readonly path: string;
+  readonly capabilities: readonly ("create" | "read" | "update" | "patch" | "delete" | "list" | "sudo")[];
+}
+
 export type { Description, Finding } from "../core/observed.ts";

@@ -2,7 +2,7 @@ import type { Instant } from "../core/duration.ts";
 import type { Description, KeyId, Listing } from "../core/observed.ts";
 import type { IssuerTraits } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
-import type { Ctx } from "./context.ts";
+import type { Ctx, Permission } from "./context.ts";
 import type { UsageMonitor } from "./usage.ts";
 
 export type { KeyId, Listing, ObservedKey } from "../core/observed.ts";
@@ -17,6 +17,8 @@ export interface Issuer {
   readonly traits: IssuerTraits;
   /** Identity, permissions (revoke and restore included) and binding; changes nothing. */
   describe(ctx: Ctx): Promise<Description>;
+  /** The least that this owner's rotation has to be allowed, from the check to the delete, restore included. */
+  permissions?(): readonly Permission[];
   /** ALL keys of the owner. A partial page throws: an absence is only believed from a complete listing. */
   list(ctx: Ctx): Promise<Listing>;
   /** A new enabled key. `chosen` is the value when `valueFrom` is `caller`, else null. */

@@ -1,7 +1,7 @@
 import type { Description, Ref } from "../core/observed.ts";
 import type { StoreTraits } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
-import type { Ctx } from "./context.ts";
+import type { Ctx, Permission } from "./context.ts";
 
 export type { Ref } from "../core/observed.ts";
 export type { StoreTraits } from "../core/rules.ts";
@@ -25,6 +25,10 @@ export interface Store {
   /** Equal for deliveries that write the same object (one JSON secret, one file): the engine serialises them. */
   readonly objectKey: string;
   describe(ctx: Ctx): Promise<Description>;
+  /** The least that this delivery has to be allowed, from the check to the discard. */
+  permissions?(): readonly Permission[];
+  /** The provider's regions that it is read from, replicas included, where it has such. */
+  regions?(ctx: Ctx): Promise<readonly string[]>;
   /** What consumers get. null: proven absent. Only for proof `value`; others throw `invalid`. */
   current(ctx: Ctx): Promise<Served | null>;
   /**

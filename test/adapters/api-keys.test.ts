@@ -33,7 +33,7 @@ const ctx = { signal: new AbortController().signal, fence: () => {}, attempt: 1,
 
 function issuer(more: Record<string, unknown> = {}): Issuer {
   const given = { url: authority.url, client: "bot", adminToken: authority.adminToken, ...more };
-  return adapter.create(adapter.settings.parse(given), "payments", deps);
+  return adapter.create(adapter.settings.parse(given), "payments", deps, []);
 }
 
 /** An authority that has gone, lies, or is none: each request gets this answer. */
