@@ -16,10 +16,11 @@ import {
   wanted,
 } from "./case.ts";
 import { formatDuration } from "./duration.ts";
-import type { DeliveryId, Serves, Version } from "./model.ts";
+import type { DeliveryId, Serves, Version, VersionId } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
 import { quiet } from "./quiet.ts";
+import type { DeliveryRules } from "./rules.ts";
 import { placeOf } from "./rules.ts";
 import { ackedVersion } from "./wanted.ts";
 
@@ -123,25 +124,21 @@ export function isAcked(c: Case, delivery: { readonly use: string; readonly name
 /** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */
 export const writtenOver: Check = (c, victim) => {
   if (isOff(c, "rewrite-before-revoke") || victim.leftOpen.length === 0) return null;
-  const places = bindingsOf(c);
-  if (places !== null) return places;
   const goal = wanted(c);
-  for (const delivery of c.rules.deliveries) {
-    if (goal === null || !victim.leftOpen.includes(delivery.id)) continue;
-    const staged = delivery.id === authority(c).id;
-    const expected = canLook(delivery)
-      ? deliveryLook(c, delivery.id).ref
-      : (deliveryOf(c.state, delivery.id)?.ref ?? null);
-    return attempt(c, {
-      do: staged ? "promote" : "put",
-      version: goal.id,
-      delivery: delivery.id,
-      expected,
-      fresh: true,
-    });
-  }
-  return null;
+  return bindingsOf(c) ?? (goal === null ? null : writeOver(c, victim, goal.id));
 };
+
+/** Writes `version` once more, as a fresh revision, where a write of the victim may still be under way. */
+export function writeOver(c: Case, victim: Version, version: VersionId): Decision | null {
+  const delivery = c.rules.deliveries.find((d) => victim.leftOpen.includes(d.id));
+  if (delivery === undefined) return null;
+  const look = canLook(delivery) ? deliveryLook(c, delivery.id) : null;
+  const strayed = look === null ? null : strays(c, delivery, look.serves);
+  if (strayed !== null) return strayed;
+  const expected = look === null ? (deliveryOf(c.state, delivery.id)?.ref ?? null) : look.ref;
+  const effect = delivery.id === authority(c).id ? "promote" : "put";
+  return attempt(c, { do: effect, version, delivery: delivery.id, expected, fresh: true });
+}
 
 /** After a rollback nobody wants the newer value back: it is taken out of the authority before its key dies. */
 export const discarded: Check = (c, victim) => {
@@ -234,24 +231,28 @@ export const bindingsHold: Check = (c) => bindingsOf(c);
 
 /** Each store still says what was left there. Empty where nothing was ever delivered is no drift. */
 export function drifted(c: Case): Decision | null {
-  if (isOff(c, "drift") || c.state.rotation?.repair) return null;
   for (const delivery of c.rules.deliveries.filter(canLook)) {
-    const recorded = deliveryOf(c.state, delivery.id);
-    const { serves } = deliveryLook(c, delivery.id);
-    if (isAsLeft(c, delivery.id, serves)) continue;
-    const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
-    if (visible > c.now.doc)
-      return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
-    const since =
-      recorded?.confirmedAt == null
-        ? ""
-        : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
-    return blocked(
-      "drift",
-      `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`,
-    );
+    const strayed = strays(c, delivery, deliveryLook(c, delivery.id).serves);
+    if (strayed !== null) return strayed;
   }
   return null;
+}
+
+/** What one delivery serves is neither what was left there nor what an open write may have left. */
+export function strays(c: Case, delivery: DeliveryRules, serves: Serves): Decision | null {
+  if (isOff(c, "drift") || c.state.rotation?.repair || isAsLeft(c, delivery.id, serves)) return null;
+  const recorded = deliveryOf(c.state, delivery.id);
+  const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
+  if (visible > c.now.doc)
+    return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
+  const since =
+    recorded?.confirmedAt == null
+      ? ""
+      : `; it was last seen right at ${new Date(recorded.confirmedAt + c.now.wall - c.now.doc).toISOString()}`;
+  return blocked(
+    "drift",
+    `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`,
+  );
 }
 
 /** Where the issuer, or one delivery, lives as far as it was described; the names that it writes are part of the place. */

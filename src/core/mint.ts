@@ -12,7 +12,7 @@ import {
   settled,
   wait,
 } from "./case.ts";
-import { bindingsOf, drifted, guardPause, outageAccepted } from "./checks.ts";
+import { bindingsOf, drifted, guardPause, outageAccepted, writeOver } from "./checks.ts";
 import { granule, isStagedStill } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
@@ -145,10 +145,12 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
   const unserved = leaked.find((v) => !served.has(v.id) && c.rules.deliveries.every((d) => !v.leftOpen.includes(d.id)));
   if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {
-    const over = writeOver(
-      c,
-      leaked.find((v) => !served.has(v.id) && v.leftOpen.length > 0),
-    );
+    // A write of it was left open and nothing serves it now: what is served is written once more, so that it can die.
+    const open = leaked.find((v) => !served.has(v.id) && v.leftOpen.length > 0);
+    const first = c.rules.deliveries[0];
+    const serves = first === undefined ? null : deliveryLook(c, first.id).serves;
+    const over =
+      open === undefined || serves === null || typeof serves !== "object" ? null : writeOver(c, open, serves.version);
     if (over !== null) return over;
     const sound = alive.find((v) => !v.compromised && v.status !== "abandoned" && v.deletedAt === null);
     if (sound?.staged) {
@@ -163,20 +165,6 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
   }
   const consented = alive.find((v) => outageAccepted(c, v));
   return consented === undefined ? null : revoke(c, consented);
-}
-
-/** A write of it was left open and nothing serves it now: what is served is written once more, so that it can die. */
-function writeOver(c: Case, victim: Version | undefined): Decision | null {
-  const first = c.rules.deliveries[0];
-  const serves = first === undefined ? null : deliveryLook(c, first.id).serves;
-  if (victim === undefined || serves === null || typeof serves !== "object") return null;
-  const delivery = c.rules.deliveries.find((d) => victim.leftOpen.includes(d.id));
-  if (delivery === undefined) return null;
-  const expected = canLook(delivery)
-    ? deliveryLook(c, delivery.id).ref
-    : (deliveryOf(c.state, delivery.id)?.ref ?? null);
-  const effect = delivery.id === first?.id ? "promote" : "put";
-  return attempt(c, { do: effect, version: serves.version, delivery: delivery.id, expected, fresh: true });
 }
 
 /**

@@ -15,7 +15,7 @@ import {
   wait,
   wanted,
 } from "./case.ts";
-import { bindingsOf, isAcked, isAsLeft, drifted, wordFor } from "./checks.ts";
+import { bindingsOf, drifted, isAcked, strays } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { DeliveryRules } from "./rules.ts";
@@ -155,12 +155,8 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
       );
     return note({ fact: "delivery-seen", delivery: delivery.id, serves: goal.id, ref: look.ref, confirmed: !lags });
   }
-  if (!isAsLeft(c, delivery.id, look.serves) && !c.state.rotation?.repair && !isOff(c, "drift")) {
-    return blocked(
-      "drift",
-      `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${recorded?.serves ?? "nothing"}`,
-    );
-  }
+  const strayed = strays(c, delivery, look.serves);
+  if (strayed !== null) return strayed;
   const staged = delivery.id === authority(c).id;
   return attempt(c, {
     do: staged ? "promote" : "put",

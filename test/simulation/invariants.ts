@@ -302,12 +302,17 @@ export class Invariants {
     if (flight) world.violate("P6", `the rotation is over and ${flight.effect} ${flight.object} may still take effect`);
     if (this.wayBack === null) return;
     const target = world.issuer.keys.get(next.versions.find((v) => v.id === this.wayBack)?.keyId ?? "");
+    // Dead by a delete that was sent before the word, or by hand: one intended after it breaks P5 at its intent.
+    if (target === undefined || target.deletedAt !== null) {
+      this.wayBack = null;
+      return;
+    }
     for (const store of world.stores.values()) {
       if (
         this.forsaken.has(store.spec.id) ||
         store.damagedAt > -Infinity ||
         store.held === null ||
-        store.held.value === target?.value
+        store.held.value === target.value
       )
         continue;
       world.violate(
