@@ -5,6 +5,7 @@ import { adapter } from "../../src/adapters/issuers/api-keys.ts";
 import { ProviderError } from "../../src/core/errors.ts";
 import { SecretValue } from "../../src/core/secret-value.ts";
 import type { Issuer } from "../../src/ports/issuer.ts";
+import { issuerContract } from "../contract/issuer.ts";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 
 let authority: TestAuthority;
@@ -52,6 +53,20 @@ const failure = (promise: Promise<unknown>) =>
       return error as ProviderError;
     },
   );
+
+issuerContract("api-keys", async () => {
+  await authority.addClient("contract", { maxKeys: 3 });
+  const stranger = await authority.addKey("contract", { label: "somebody else's" });
+  const given = { client: "contract", adminToken: authority.adminToken, maxKeys: 3 };
+  return {
+    url: authority.url,
+    open: (url = authority.url) => adapter.create(adapter.settings.parse({ ...given, url }), "payments", deps, []),
+    strangers: async () => (await authority.list("contract")).filter(({ id }) => id === stranger.id),
+    junk: SecretValue.of({ apiKey: `kt_${"0".repeat(40)}` }),
+    absent: "key_0000000000000000",
+    dispose: async () => {},
+  };
+});
 
 describe("keys", () => {
   it("issues, lists, verifies, disables, enables, deletes", async () => {
