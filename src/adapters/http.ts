@@ -2,9 +2,11 @@ import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from "node:h
 import http from "node:http";
 import https from "node:https";
 import type { Socket } from "node:net";
+import type { ConnectionOptions } from "node:tls";
 import { formatDuration, type Duration } from "../core/duration.ts";
 import { ProviderError, type Applied, type ProviderErrorKind } from "../core/errors.ts";
 import type { Ctx } from "../ports/context.ts";
+import { proxyHeaders, tunnel } from "./http-proxy.ts";
 
 const DEFAULT_TIMEOUT: Duration = 10_000;
 const ANSWER_MAX = 1024 * 1024;
@@ -21,9 +23,13 @@ export interface HttpRequest {
   readonly mutates: boolean;
   /** Keeps connections for the calls that follow. Without it each call has its own. */
   readonly agent?: http.Agent;
-  /** CA certificates in PEM that are trusted instead of the system's. */
-  readonly ca?: string;
+  readonly tls?: TlsOptions;
+  /** A proxy's URL: http requests are handed to it, for https ones it is asked for a tunnel. See {@link proxyOf}. */
+  readonly proxy?: string;
 }
+
+/** `ca`: certificates in PEM that are trusted instead of the system's; `cert` and `key`: our own, in PEM. */
+export type TlsOptions = Pick<ConnectionOptions, "ca" | "cert" | "key" | "servername" | "rejectUnauthorized">;
 
 export interface HttpAnswer {
   readonly status: number;
@@ -145,12 +151,36 @@ export function retryAfterOf(header: string | undefined, now: number): Duration 
 }
 
 /** The request with its connection under way; nothing is written before `end`. */
-function open({ method, url, headers, agent, ca }: HttpRequest): ClientRequest {
+function open({ method, url, headers, agent, tls, proxy }: HttpRequest): ClientRequest {
   const target = new URL(url);
   const secure = target.protocol === "https:";
   if (!secure && target.protocol !== "http:") throw new TypeError("neither http nor https");
-  const common = { method, headers: { ...headers }, agent: agent ?? false };
-  return secure ? https.request(target, ca === undefined ? common : { ...common, ca }) : http.request(target, common);
+  const common = { method, headers: { ...headers }, agent: agent ?? false, ...tls };
+  if (proxy === undefined) return secure ? https.request(target, common) : http.request(target, common);
+  const via = new URL(proxy);
+  if (!secure) {
+    const whole = { path: `${target.origin}${target.pathname}${target.search}` };
+    const forProxy = { ...common.headers, host: target.host, ...proxyHeaders(via) };
+    return (via.protocol === "https:" ? https : http).request(new URL(via.origin), {
+      ...common,
+      ...whole,
+      headers: forProxy,
+    });
+  }
+  const { agent: _none, ...own } = common;
+  const connecting = new AbortController();
+  const sending = https.request(target, {
+    ...own,
+    createConnection: (_options, done) => {
+      tunnel(via, target, tls ?? {}, connecting.signal).then(
+        (socket) => done(null, socket),
+        (error: Error) => done(error, undefined as never),
+      );
+      return undefined;
+    },
+  });
+  sending.once("close", () => connecting.abort());
+  return sending;
 }
 
 /** Calls back in the tick in which the connection is there, or at once when it is an old one. */
@@ -195,6 +225,7 @@ const REASONS: Readonly<Record<string, string>> = {
 function explain(error: unknown): string {
   const { code, cause } = error as { code?: unknown; cause?: unknown };
   if (cause === "too-large") return "the answer is larger than 1 MiB";
+  if (typeof cause === "object" && cause !== null && "proxy" in cause) return String(cause.proxy);
   if (typeof code !== "string" || !/^[A-Z0-9_]+$/.test(code)) return "the connection failed";
   return REASONS[code] ?? `the connection failed (${code})`;
 }

@@ -148,7 +148,7 @@ describe("the fence", () => {
     const { key, cert } = selfSigned();
     const answering = https.createServer({ key, cert }, (_, response) => response.end("hello"));
     const url = (await listening(answering)).replace("http:", "https:");
-    const answer = await send(url, { ca: cert, ctx: ctx(undefined, () => void asked++) });
+    const answer = await send(url, { tls: { ca: cert }, ctx: ctx(undefined, () => void asked++) });
     expect([answer.text, asked]).toEqual(["hello", 1]);
     asked = 0;
     const error = await failure(send(url, { ctx: ctx(undefined, () => void asked++) }));
