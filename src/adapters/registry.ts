@@ -36,6 +36,10 @@ export const registry: Registry = {
   store: {
     local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
     dotenv: { staged: false, load: async () => (await import("./stores/dotenv.ts")).adapter },
+    "aws-credentials-file": {
+      staged: false,
+      load: async () => (await import("./stores/aws-credentials-file.ts")).adapter,
+    },
   },
   usage: {},
   notifier: {
