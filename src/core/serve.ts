@@ -18,6 +18,7 @@ import {
 import { bindingsOf, drifted, isAcked, strays } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
+import { isStagedStill } from "./orphans.ts";
 import type { DeliveryRules } from "./rules.ts";
 
 /** The wanted version gets alive, staged, proven, promoted, put everywhere: in this order, each step seen to hold. */
@@ -47,11 +48,25 @@ function revive(c: Case, goal: Version): Decision | null {
   const late = killMayLand(c, goal.id);
   if (late !== null) return late;
   const key = keyOf(c, goal);
-  if (key === null) {
-    return note({ fact: "rollback-failed", version: goal.id, why: `the issuer no longer lists the key of ${goal.id}` });
-  }
+  if (key === null) return noWayBack(c, goal, `the issuer no longer lists the key of ${goal.id}`);
+  if (isValueLost(c, goal)) return noWayBack(c, goal, `the value of ${goal.id} is in no store any more`);
   if (key.state === "disabled") return attempt(c, { do: "enable", version: goal.id });
   return goal.status === "disabled" ? note({ fact: "key-state", version: goal.id, state: "enabled" }) : null;
+}
+
+function isValueLost(c: Case, goal: Version): boolean {
+  if (c.seen.held.has(goal.id) || isStagedStill(c, goal)) return false;
+  return !c.rules.deliveries.filter(canLook).some((d) => {
+    const { serves } = deliveryLook(c, d.id);
+    return serves === "unknown" || (typeof serves === "object" && serves.version === goal.id);
+  });
+}
+
+/** The newer version stays what stores shall serve. */
+function noWayBack(c: Case, goal: Version, why: string): Decision {
+  return c.state.rotation?.rollback
+    ? note({ fact: "rollback-failed", version: goal.id, why })
+    : blocked("nothing-to-roll-back-to", why);
 }
 
 function stage(c: Case, goal: Version): Decision | null {

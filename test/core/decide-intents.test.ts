@@ -64,7 +64,11 @@ describe("3.1 intent before effect, and never replay", () => {
   test("disable v1 committed, crash, rollback: v1 is brought back, not killed once more", () => {
     const crashed = { ...overlapping(LONG), intent: intent("disable", "v1") };
     const back = said(crashed, { word: "rollback" });
-    const sees = { keys: [key("v1", { state: "disabled" }), "v2"], serves: { vault: "v2" } } as const;
+    const sees = {
+      keys: [key("v1", { state: "disabled" }), "v2"],
+      serves: { vault: "v2" },
+      staged: { v1: true },
+    } as const;
     expect(settledOn({ state: back, sees })).toMatchObject({ verdict: "wait settling" });
     expect(settledOn({ state: back, sees, now: at(60 * S) }).state.intent).toBeNull();
     const later = after(back, [

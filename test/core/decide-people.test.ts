@@ -35,11 +35,13 @@ describe("3.8 rollback", () => {
     const scene = {
       state: soaking,
       rules: MIRRORED,
-      sees: { keys: [key("v1", { state: "disabled" }), "v2"], serves: serving },
+      sees: { keys: [key("v1", { state: "disabled" }), "v2"], serves: serving, staged: { v1: true } },
     };
     expect(verdict(scene)).toBe("act enable v1");
     const enabled = carriedOut(soaking, intent("enable", "v1"));
-    expect(verdict({ ...scene, state: enabled, sees: { ...BOTH, serves: serving } })).toBe("act verify v1");
+    expect(verdict({ ...scene, state: enabled, sees: { ...BOTH, serves: serving, staged: { v1: true } } })).toBe(
+      "act verify v1",
+    );
     const proven = after(enabled, [{ fact: "verified", version: "v1", result: "accepted" }]);
     expect(verdict({ ...scene, state: proven, sees: { ...BOTH, serves: serving } })).toBe("act promote v1 in vault");
     const promoted = carriedOut(proven, intent("promote", "v1", "vault"), { ref: "r9" });
@@ -49,6 +51,17 @@ describe("3.8 rollback", () => {
     expect(verdict({ ...scene, state: seen, sees: { ...BOTH, serves: { vault: "v1", env: "v2" } } })).toBe(
       "act put v1 in env",
     );
+  });
+  test("to a version whose value is in no store any more: given up, and the newer one stays", () => {
+    const overlap = back({ versions: [version("v1", "retiring"), version("v2", "current")] });
+    const { verdict: next, state: forward } = settledOn({
+      state: overlap,
+      rules: MIRRORED,
+      sees: { ...BOTH, serves: serving, staged: { v1: false } },
+    });
+    expect(next).not.toMatch(/verify|promote v1|put v1/);
+    expect(forward.rotation?.rollback).toBeNull();
+    expect(forward.stopped?.reason).toBe("nothing-to-roll-back-to");
   });
   test("while nothing exists yet it ends the rotation: nothing is minted again", () => {
     const early = said(idle({ rotation: rotation("v1", null) }), { word: "rollback" });

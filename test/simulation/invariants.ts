@@ -287,6 +287,20 @@ export class Invariants {
       if (from && !from.compromised && next.incident === null) this.wayBack = from.id;
     }
     if (this.wayBack !== null && next.versions.some((v) => v.id === this.wayBack && v.compromised)) this.wayBack = null;
+    if (before?.rotation?.rollback && rotation?.id === before.rotation.id && !rotation.rollback) this.#gaveUp(next);
+  }
+
+  /** P5: there was no way back. */
+  #gaveUp(next: SecretState): void {
+    const { world } = this;
+    const target = world.issuer.keys.get(next.versions.find((v) => v.id === this.wayBack)?.keyId ?? "");
+    const lives = target !== undefined && target.deletedAt === null;
+    const held = [...world.stores.values()].some(
+      (s) => target !== undefined && (s.held?.value === target.value || [...s.staged.values()].includes(target.value)),
+    );
+    if (lives && held)
+      world.violate("P5", `the rollback to ${this.wayBack} is given up, though key and value are there`);
+    this.wayBack = null;
   }
 
   /** P5, P6: a rotation is over. */
