@@ -182,6 +182,8 @@ export const storesConfirmed: Check = (c, victim) => {
       continue;
     }
     if (c.state.rotation?.repair && goal !== null) return note({ fact: "delivery-lost", delivery: delivery.id });
+    const stale = isOff(c, "propagation") ? null : mayBeStale(c, delivery);
+    if (stale !== null) return stale;
     if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
     const since =
@@ -242,9 +244,8 @@ export function drifted(c: Case): Decision | null {
 export function strays(c: Case, delivery: DeliveryRules, serves: Serves): Decision | null {
   if (isOff(c, "drift") || c.state.rotation?.repair || isAsLeft(c, delivery.id, serves)) return null;
   const recorded = deliveryOf(c.state, delivery.id);
-  const visible = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
-  if (visible > c.now.doc)
-    return wait("distributing", `${delivery.name} may still show what it served before our last write`, visible);
+  const stale = mayBeStale(c, delivery);
+  if (stale !== null) return stale;
   const since =
     recorded?.confirmedAt == null
       ? ""
@@ -253,6 +254,14 @@ export function strays(c: Case, delivery: DeliveryRules, serves: Serves): Decisi
     "drift",
     `${delivery.use} ${delivery.name} serves ${wordFor(serves)} instead of ${recorded?.serves ?? "nothing"}${since}`,
   );
+}
+
+/** A look from within the store's own delay after our write tells nothing of what it serves. */
+export function mayBeStale(c: Case, delivery: DeliveryRules): Decision | null {
+  const visible = (deliveryOf(c.state, delivery.id)?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
+  if (visible <= c.now.doc - c.seen.deliveriesAge) return null;
+  const until = Math.max(visible, c.now.doc + 1);
+  return wait("distributing", `${delivery.name} may still show what it served before our last write`, until);
 }
 
 /** Where the issuer, or one delivery, lives as far as it was described; the names that it writes are part of the place. */

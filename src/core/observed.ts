@@ -103,6 +103,8 @@ export interface Observed {
   /** How long ago, at least, the listing was taken. */
   readonly keysAge: Duration;
   readonly deliveries: Readonly<Record<DeliveryId, Seen<DeliveryLook>>>;
+  /** How long ago the oldest of these was begun. */
+  readonly deliveriesAge: Duration;
   readonly staged: Readonly<Record<VersionId, Seen<boolean>>>;
   /** Monitor → key → usage. */
   readonly usage: Readonly<Record<string, Seen<ReadonlyMap<KeyId, KeyUsage>>>> | null;
@@ -116,6 +118,7 @@ export const NOTHING_OBSERVED: Observed = {
   keys: null,
   keysAge: 0,
   deliveries: {},
+  deliveriesAge: 0,
   staged: {},
   usage: null,
   accepts: {},

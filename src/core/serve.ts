@@ -15,7 +15,7 @@ import {
   wait,
   wanted,
 } from "./case.ts";
-import { bindingsOf, drifted, isAcked, strays } from "./checks.ts";
+import { bindingsOf, drifted, isAcked, mayBeStale, strays } from "./checks.ts";
 import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import { isStagedStill } from "./orphans.ts";
@@ -156,10 +156,8 @@ function write(c: Case, delivery: DeliveryRules, goal: Version): Decision | null
   const recorded = deliveryOf(c.state, delivery.id);
   const look = deliveryLook(c, delivery.id);
   const version = typeof look.serves === "object" ? look.serves.version : null;
-  const settlesAt = (recorded?.writtenAt ?? -Infinity) + delivery.traits.timing.propagation;
-  if (settlesAt > c.now.doc && recorded?.serves !== version) {
-    return wait("distributing", `${delivery.name} may still show what it served before our last write`, settlesAt);
-  }
+  const stale = recorded?.serves === version ? null : mayBeStale(c, delivery);
+  if (stale !== null) return stale;
   if (version === goal.id) {
     const lags = look.lagging.length > 0;
     if (lags && recorded?.serves === goal.id)

@@ -18,6 +18,7 @@ const DESCRIPTIONS_HOLD = 30_000;
 export class Observer {
   #seen: Observed = NOTHING_OBSERVED;
   #listedAt = 0;
+  #readAt = 0;
   #seq = -1;
   #describedAt = 0;
 
@@ -32,6 +33,7 @@ export class Observer {
       ...this.#seen,
       held: this.values.held,
       keysAge: this.#seen.keys === null ? 0 : this.clock.monotonic() - this.#listedAt,
+      deliveriesAge: Object.keys(this.#seen.deliveries).length === 0 ? 0 : this.clock.monotonic() - this.#readAt,
     };
   }
 
@@ -68,6 +70,7 @@ export class Observer {
         return;
       }
       case "delivery": {
+        if (Object.keys(seen.deliveries).length === 0) this.#readAt = this.clock.monotonic();
         const look = await attempt(() => this.#delivery(query.delivery, state, ctx));
         this.#seen = { ...seen, deliveries: { ...seen.deliveries, [query.delivery]: look } };
         return;
@@ -112,10 +115,14 @@ export class Observer {
   }
 
   async #digest(store: Store, id: string, state: SecretState, ctx: Ctx): Promise<DeliveryLook> {
-    const ref = deliveryOf(state, id)?.ref ?? null;
+    const left = deliveryOf(state, id);
+    const ref = left?.ref ?? null;
     let sure = true;
     for (const version of this.#candidates(id, state)) {
       const value = await this.values.of(version.id, ctx);
+      // A lost value matters only where it may have been written: anywhere else it is not what was left.
+      const mayBe = left?.serves == null || left.serves === version.id || version.leftOpen.includes(id);
+      if (value === null && !mayBe) continue;
       const same = value === null ? "cannot-tell" : await store.check?.(value, ref, ctx);
       if (same === "same") return { serves: { version: version.id }, ref, lagging: [] };
       sure &&= same === "changed";
