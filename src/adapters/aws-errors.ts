@@ -99,9 +99,22 @@ interface SdkError {
   readonly $response?: { readonly headers?: Readonly<Record<string, unknown>> };
 }
 
+/** A refusal by AWS. */
+class AwsFailure extends ProviderError {
+  constructor(
+    readonly code: string,
+    ...rest: ConstructorParameters<typeof ProviderError>
+  ) {
+    super(...rest);
+  }
+}
+
 /** The service's own name of a refusal: `InvalidClientTokenId`; "" where it gave none. */
 export function awsCodeOf(error: unknown): string {
-  const { name, Code: code } = (error ?? {}) as SdkError;
+  return error instanceof AwsFailure ? error.code : "";
+}
+
+function codeIn({ name, Code: code }: SdkError): string {
   for (const word of [name, code]) if (typeof word === "string" && /^[A-Za-z][A-Za-z.]{0,80}$/.test(word)) return word;
   return "";
 }
@@ -117,14 +130,14 @@ export function failureOfAws(error: unknown, action: string, mutates: boolean): 
   if (error instanceof ProviderError) return error;
   const { $metadata: metadata, $response: response } = (error ?? {}) as SdkError;
   const status = typeof metadata?.httpStatusCode === "number" ? metadata.httpStatusCode : null;
-  const code = awsCodeOf(error);
+  const code = codeIn((error ?? {}) as SdkError);
   const known = KIND_OF.get(code);
   const kind = known ?? kindOf(status);
   const answered = status !== null;
   const refused = status !== null && status >= 400 && status < 500 && status !== 408;
   // Without an answer nothing was sent: our transport has errors of its own.
   const applied: Applied = mutates && answered && !refused ? "maybe" : "no";
-  const why = known === undefined && /^([A-Z][a-z]+)?(Error)?$/.test(code) ? unforeseen(error, answered) : code;
+  const why = known === undefined && /^(?:|(?:[A-Z][a-z]+)?Error)$/.test(code) ? unforeseen(error, answered) : code;
   const requestId = metadata?.requestId;
   const header = response?.headers?.["retry-after"];
   const retryAfter = typeof header === "string" ? retryAfterOf(header, Date.now()) : null;
@@ -133,7 +146,7 @@ export function failureOfAws(error: unknown, action: string, mutates: boolean): 
     ...(retryAfter !== null && { retryAfter }),
     ...hintOf(kind, code, error),
   };
-  return new ProviderError(kind, applied, `${action}: ${why}${answered ? ` (${status})` : ""}`, detail);
+  return new AwsFailure(code, kind, applied, `${action}: ${why}${answered ? ` (${status})` : ""}`, detail);
 }
 
 function unforeseen(error: unknown, answered: boolean): string {
