@@ -32,6 +32,7 @@ export interface Registry {
 export const registry: Registry = {
   issuer: {
     "api-keys": { load: async () => (await import("./issuers/api-keys.ts")).adapter },
+    "aws-iam": { load: async () => (await import("./issuers/aws-iam.ts")).adapter },
   },
   store: {
     local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
@@ -41,7 +42,11 @@ export const registry: Registry = {
       load: async () => (await import("./stores/aws-credentials-file.ts")).adapter,
     },
   },
-  usage: {},
+  usage: {
+    "access-log": { load: async () => (await import("./usage/access-log.ts")).adapter },
+    "http-json": { load: async () => (await import("./usage/http-json.ts")).adapter },
+    prometheus: { load: async () => (await import("./usage/prometheus.ts")).adapter },
+  },
   notifier: {
     webhook: { load: async () => (await import("./notifiers/webhook.ts")).adapter },
   },
@@ -49,7 +54,7 @@ export const registry: Registry = {
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
   },
   planned: {
-    issuer: ["aws-iam", "vault-approle", "random", "exec"],
+    issuer: ["vault-approle", "random", "exec"],
     store: ["aws-secrets-manager", "vault-kv", "exec"],
     usage: ["exec"],
     notifier: ["exec"],

@@ -5,6 +5,9 @@ import { fileURLToPath } from "node:url";
 import { needs } from "./require.ts";
 import { venv } from "./python.ts";
 
+// The SDK says on stderr which versions of Node it will leave behind; that is for its users, not for tests.
+process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
+
 const PINS = ["moto[server]==5.2.5", "boto3==1.44.5"];
 const SERVER = fileURLToPath(new URL("moto_server.py", import.meta.url));
 
