@@ -318,6 +318,21 @@ describe.runIf(there)("aws-iam", () => {
       ]);
     });
 
+    it("has IAM simulate what cannot be tried, where it may", async () => {
+      const simulated = (denied: string) => {
+        wire.instead = (call) => (call.action === "SimulatePrincipalPolicy" ? simulation(denied) : null);
+      };
+      simulated("none");
+      expect((await through().describe(ctx())).findings).toEqual([]);
+      expect(wire.calls.map(({ action }) => action).filter((action) => /^(Create|Update|Delete)/.test(action))).toEqual(
+        [],
+      );
+      simulated("iam:CreateAccessKey");
+      expect((await through().describe(ctx())).findings).toMatchObject([
+        { reason: "permission-missing", blocks: true, message: expect.stringContaining("iam:CreateAccessKey on arn:") },
+      ]);
+    });
+
     it("needs no more than it says", async () => {
       const env = await runner(
         issuer()
@@ -400,4 +415,14 @@ function pageOf(marker: string, answer: WireAnswer, pages: string[], next = "1")
 function stsError(status: number, code: string): WireAnswer {
   const body = `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>${code}</Code><Message>no</Message></Error><RequestId>r-1</RequestId></ErrorResponse>`;
   return { status, body, headers: { "content-type": "text/xml", "x-amzn-requestid": "r-1" } };
+}
+
+/** What IAM's simulation answers where all but one is allowed. */
+function simulation(denied: string): WireAnswer {
+  const results = ALL.map((action) => {
+    const decision = action === denied ? "implicitDeny" : "allowed";
+    return `<member><EvalActionName>${action}</EvalActionName><EvalResourceName>*</EvalResourceName><EvalDecision>${decision}</EvalDecision><MissingContextValues/></member>`;
+  });
+  const body = `<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><SimulatePrincipalPolicyResult><IsTruncated>false</IsTruncated><EvaluationResults>${results.join("")}</EvaluationResults></SimulatePrincipalPolicyResult><ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata></SimulatePrincipalPolicyResponse>`;
+  return { status: 200, body, headers: { "content-type": "text/xml", "x-amzn-requestid": "r-1" } };
 }

@@ -2,7 +2,8 @@ import type { Instant } from "../../core/duration.ts";
 import { ProviderError } from "../../core/errors.ts";
 import type { Ctx, Finding } from "../../ports/context.ts";
 import type { Listing } from "../../ports/issuer.ts";
-import type { Aws, AwsAction } from "../aws.ts";
+import { simulate, type Verdict } from "../aws-permissions.ts";
+import type { Aws, AwsAction, AwsCommand } from "../aws.ts";
 
 /** The rotation's actions on the user, in the order in which they are needed. */
 export const ACTIONS = {
@@ -20,38 +21,37 @@ export const ACTIONS = {
  */
 const NOBODY = "AKIA0000000000000000";
 
-export type Verdict = "allowed" | "denied" | "cannot-tell";
-
 /**
- * Which of the actions the caller may do, found out without doing any of them. Making a key cannot be tried without
- * making one, so that one can only be simulated.
+ * Which of the actions the caller may do, found out without doing any of them: by simulation, and where that is not
+ * to be had by trying. Making a key cannot be tried without making one, so that one can only be simulated.
  */
-export async function probe(aws: Aws, user: string, listing: Listing, ctx: Ctx): Promise<Map<AwsAction, Verdict>> {
+export async function verdictsOf(
+  aws: Aws,
+  user: { readonly UserName: string; readonly arn: string },
+  listing: Listing,
+  ctx: Ctx,
+): Promise<ReadonlyMap<string, Verdict>> {
+  const { create, update, delete: remove, lastUsed } = ACTIONS;
+  const verdicts = new Map(await simulate(aws, [create, update, remove, lastUsed], [user.arn], ctx));
   const { DeleteAccessKeyCommand, GetAccessKeyLastUsedCommand, UpdateAccessKeyCommand } =
     await import("@aws-sdk/client-iam");
-  const on = { UserName: user, AccessKeyId: NOBODY };
-  const look = { ctx, mutates: false };
-  const tried = async (call: Promise<unknown>): Promise<Verdict> => verdictOf(await call.then(() => null, caught));
+  const on = { UserName: user.UserName, AccessKeyId: NOBODY };
   const [key] = listing.keys;
-  return new Map<AwsAction, Verdict>([
-    [ACTIONS.create, "cannot-tell"],
-    [
-      ACTIONS.update,
-      await tried(aws.send(ACTIONS.update, new UpdateAccessKeyCommand({ ...on, Status: "Inactive" }), look)),
-    ],
-    [ACTIONS.delete, await tried(aws.send(ACTIONS.delete, new DeleteAccessKeyCommand(on), look))],
-    [
-      ACTIONS.lastUsed,
-      key === undefined
-        ? "cannot-tell"
-        : await tried(aws.send(ACTIONS.lastUsed, new GetAccessKeyLastUsedCommand({ AccessKeyId: key.keyId }), look)),
-    ],
-  ]);
+  const attempts: readonly (readonly [AwsAction, AwsCommand<unknown> | null])[] = [
+    [update, new UpdateAccessKeyCommand({ ...on, Status: "Inactive" })],
+    [remove, new DeleteAccessKeyCommand(on)],
+    [lastUsed, key === undefined ? null : new GetAccessKeyLastUsedCommand({ AccessKeyId: key.keyId })],
+  ];
+  for (const [action, command] of attempts) {
+    if (command !== null && verdicts.get(action) === "cannot-tell")
+      verdicts.set(action, await tried(aws, action, command, ctx));
+  }
+  return verdicts;
 }
 
 /** What stands in the way, and what cannot be told, of the verdicts. */
-export function permissionFindings(verdicts: ReadonlyMap<AwsAction, Verdict>, arn: string): Finding[] {
-  const which = (wanted: Verdict): AwsAction[] =>
+export function permissionFindings(verdicts: ReadonlyMap<string, Verdict>, arn: string): Finding[] {
+  const which = (wanted: Verdict): string[] =>
     [...verdicts].flatMap(([action, verdict]) => (verdict === wanted ? [action] : []));
   const missing = which("denied").map((action) => missingFinding(action, arn));
   const unknown = which("cannot-tell");
@@ -61,7 +61,7 @@ export function permissionFindings(verdicts: ReadonlyMap<AwsAction, Verdict>, ar
   return [...missing, { reason: "permission-missing", blocks: false, message, hint }];
 }
 
-export function missingFinding(action: AwsAction, arn: string): Finding {
+export function missingFinding(action: string, arn: string): Finding {
   const hint = "`keyturn permissions` prints all that is needed";
   return { reason: "permission-missing", blocks: true, message: `${action} on ${arn} is not allowed`, hint };
 }
@@ -74,13 +74,15 @@ export function clockFindings(here: Instant, there: Instant): Finding[] {
   return [{ reason: "credentials-missing", blocks: false, message, hint: "set this machine's clock" }];
 }
 
-function verdictOf(error: ProviderError | null): Verdict {
-  if (error === null || error.kind === "not-found") return "allowed";
-  if (error.kind === "denied") return "denied";
-  throw error;
-}
-
-function caught(error: unknown): ProviderError {
-  if (error instanceof ProviderError) return error;
-  throw error;
+/** What is absent could have been touched. */
+async function tried(aws: Aws, action: AwsAction, command: AwsCommand<unknown>, ctx: Ctx): Promise<Verdict> {
+  try {
+    await aws.send(action, command, { ctx, mutates: false });
+    return "allowed";
+  } catch (error) {
+    const kind = error instanceof ProviderError ? error.kind : null;
+    if (kind === "not-found") return "allowed";
+    if (kind === "denied") return "denied";
+    throw error;
+  }
 }

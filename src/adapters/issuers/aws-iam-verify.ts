@@ -1,9 +1,11 @@
 import type { Instant } from "../../core/duration.ts";
 import { ProviderError } from "../../core/errors.ts";
 import type { Ctx } from "../../ports/context.ts";
-import type { Aws, AwsKeys } from "../aws.ts";
+import { awsCodeOf, type Aws, type AwsKeys } from "../aws.ts";
 
 const ACTION = "sts:GetCallerIdentity";
+/** What STS calls a key that is not there, or inactive, or whose secret is another. */
+const REJECTIONS: ReadonlySet<string> = new Set(["InvalidClientTokenId", "SignatureDoesNotMatch"]);
 /** AWS refuses signatures that are five minutes off, with the very words it has for a wrong secret. */
 const SKEW_AT_MOST = 4 * 60_000;
 
@@ -39,7 +41,7 @@ export async function callerOf(
     if (!account || !arn) throw new ProviderError("unavailable", "no", `${ACTION}: not an answer of AWS`);
     return { account, user: userIn(arn) };
   } catch (error) {
-    if (!(error instanceof ProviderError) || !isRejection(error)) throw error;
+    if (!REJECTIONS.has(awsCodeOf(error))) throw error;
     if (Math.abs(skew) < SKEW_AT_MOST) return null;
     const hint = "set this machine's clock";
     const message = `${ACTION}: refused in ${region}, but the clock here is ${Math.round(Math.abs(skew) / 60_000)}m off`;
@@ -50,8 +52,4 @@ export async function callerOf(
 /** The name of an IAM user in its ARN, without its path; "" for roles, root and federated users. */
 export function userIn(arn: string): string {
   return /^arn:[\w-]+:iam::\d{12}:user\/(?:.*\/)?([^/]+)$/.exec(arn)?.[1] ?? "";
-}
-
-function isRejection({ kind, message }: ProviderError): boolean {
-  return kind === "unauthenticated" && /\b(InvalidClientTokenId|SignatureDoesNotMatch)\b/.test(message);
 }

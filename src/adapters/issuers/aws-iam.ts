@@ -8,7 +8,7 @@ import type { AwsPermission, Ctx, Description, Finding } from "../../ports/conte
 import type { Issuer, IssuerTiming, IssuerTraits, KeyId, Listing, ObservedKey } from "../../ports/issuer.ts";
 import type { Store } from "../../ports/store.ts";
 import { accountFindings, awsAt, place, region, type Aws, type AwsCommand, type AwsKeys } from "../aws.ts";
-import { ACTIONS, clockFindings, missingFinding, permissionFindings, probe } from "./aws-iam-check.ts";
+import { ACTIONS, clockFindings, missingFinding, permissionFindings, verdictsOf } from "./aws-iam-check.ts";
 import { LastUsed, USAGE } from "./aws-iam-usage.ts";
 import { callerOf, userIn } from "./aws-iam-verify.ts";
 
@@ -105,7 +105,7 @@ class AwsIam implements Issuer {
     const arn = this.#arn ?? "";
     try {
       const listing = await this.list(ctx);
-      const findings = permissionFindings(await probe(this.#aws, user, listing, ctx), arn);
+      const findings = permissionFindings(await verdictsOf(this.#aws, { ...this.#user, arn }, listing, ctx), arn);
       findings.push(...this.#selfFindings(caller.arn === arn), ...clockFindings(this.deps.now(), listing.asOf));
       return { binding, findings };
     } catch (error) {
