@@ -27,8 +27,8 @@ export type Action =
   | {
       readonly do: "issue";
       readonly version: VersionId;
+      /** `within` counts from the end of the intent; what passes until then is known when it is committed. */
       readonly mint: Omit<Mint, "absences" | "again">;
-      readonly decidedAt: Instant;
     }
   | { readonly do: "stage" | "discard"; readonly version: VersionId; readonly delivery: DeliveryId }
   | {

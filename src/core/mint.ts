@@ -46,13 +46,9 @@ const nobody = { compromised: false } as Version;
 
 function issue(c: Case, listed: Listing): Action {
   const { settle, timeGranularity } = c.rules.issuer.timing;
-  const within = c.seen.keysAge + INTENT_AT_MOST + settle + timeGranularity;
-  const mint = { listedAt: listed.asOf, listed: listed.keys.map((key) => key.keyId), within };
-  return { do: "issue", version: versionName(c), mint, decidedAt: c.now.doc };
+  const mint = { listedAt: listed.asOf, listed: listed.keys.map((key) => key.keyId), within: settle + timeGranularity };
+  return { do: "issue", version: versionName(c), mint };
 }
-
-/** An intent lasts at most so long (rule 3.2), plus what passes between the decision and its commit. */
-const INTENT_AT_MOST = 20_000 + 10_000;
 
 function versionName(c: Case): VersionId {
   return `v${c.state.minted + 1}-${c.fresh.slice(0, 8)}`;
@@ -140,8 +136,11 @@ function freeSlot(c: Case, alive: readonly Version[]): Decision | null {
     }),
   );
   const leaked = alive.filter((v) => v.compromised);
-  // A mirror that cannot be read and whose write was left open may serve any of them.
-  const sure = c.rules.deliveries.every((d) => canLook(d) || deliveryOf(c.state, d.id)?.writtenAt != null);
+  // A mirror that cannot be read and whose write was left open may serve any of them, as may one of whose value
+  // nobody has the original any more.
+  const sure = c.rules.deliveries.every((d) =>
+    canLook(d) ? deliveryLook(c, d.id).serves !== "unknown" : deliveryOf(c.state, d.id)?.writtenAt != null,
+  );
   const unserved = leaked.find((v) => !served.has(v.id) && c.rules.deliveries.every((d) => !v.leftOpen.includes(d.id)));
   if (unserved !== undefined && sure) return revoke(c, unserved);
   if (c.state.incident !== null) {

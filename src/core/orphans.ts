@@ -46,10 +46,7 @@ function resolve(c: Case, version: Version): Decision {
   const [only] = candidates;
   if (only !== undefined && candidates.length === 1) {
     if (c.rules.issuer.issueIdempotent && wantedNow)
-      return (
-        guardPause(c, version) ??
-        attempt(c, { do: "issue", version: version.id, mint: version.mint, decidedAt: c.now.doc })
-      );
+      return guardPause(c, version) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
     if (!c.rules.issuer.labels && c.rules.orphans === "block")
       return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
     return note({

@@ -131,6 +131,9 @@ export interface Now {
   readonly wall: Instant;
 }
 
+/** An intent lasts no longer than this, nor than the lease (rule 3.2). */
+export const LONGEST_INTENT: Duration = 20_000;
+
 /** How long after its sender's last moment an effect may still take place. */
 export function settleOf(rules: SecretRules, effect: string, delivery: DeliveryId | null): Duration {
   const store = rules.deliveries.find((d) => d.id === delivery);

@@ -20,6 +20,7 @@ import type { DeliveryState, Version } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import { isStagedStill } from "./orphans.ts";
 import type { DeliveryRules } from "./rules.ts";
+import { LONGEST_INTENT } from "./rules.ts";
 
 /** The wanted version gets alive, staged, proven, promoted, put everywhere: in this order, each step seen to hold. */
 export function serve(c: Case): Decision | null {
@@ -218,13 +219,15 @@ function afterDistribute(c: Case, goal: Version): Decision | null {
   return note(
     { fact: "overlap-started", from },
     ...(again && goal.verification !== null
-      ? [{ fact: "look-again", in: Math.min(LOOK_AGAIN, c.state.lease?.duration ?? LOOK_AGAIN) + settle } as const]
+      ? [
+          {
+            fact: "look-again",
+            in: Math.min(LONGEST_INTENT, c.state.lease?.duration ?? LONGEST_INTENT) + settle,
+          } as const,
+        ]
       : []),
   );
 }
-
-/** An intent lasts no longer than this, nor than the lease. */
-const LOOK_AGAIN = 20_000;
 
 /** After a rollback, an enable, an emergency: what is served is looked at once more, when nothing older can land. */
 export function lookAgain(c: Case): Decision | null {

@@ -1,3 +1,4 @@
+import type { Duration } from "../core/duration.ts";
 import { ProviderError } from "../core/errors.ts";
 import type { SecretState, Serves, Version } from "../core/model.ts";
 import { deliveryOf, living } from "../core/model.ts";
@@ -12,15 +13,25 @@ import type { Clock, SecretPorts } from "./deps.ts";
 import type { Values } from "./values.ts";
 
 /** Identities and permissions change rarely; a run that waits for days still asks again. */
-const DESCRIPTIONS_HOLD = 30_000;
+const DESCRIPTIONS_HOLD: Duration = 30_000;
+/** What is older was seen before this process slept: nothing rests on it any more. */
+const LOOKS_HOLD: Duration = 120_000;
+
+/** A moment on both clocks: one of them stands still while the machine sleeps, the other may jump. */
+interface Moment {
+  readonly monotonic: number;
+  readonly wall: number;
+}
 
 /** Answers the core's questions. What was answered holds until the document changes, descriptions a while longer. */
 export class Observer {
   #seen: Observed = NOTHING_OBSERVED;
-  #listedAt = 0;
-  #readAt = 0;
+  #listedAt: Moment | null = null;
+  #answeredAt = 0;
+  #readAt: Moment | null = null;
+  #describedAt: Moment | null = null;
+  #since: Moment | null = null;
   #seq = -1;
-  #describedAt = 0;
 
   constructor(
     private readonly ports: SecretPorts,
@@ -29,12 +40,23 @@ export class Observer {
   ) {}
 
   get seen(): Observed {
+    if (!this.holds) this.forget();
     return {
       ...this.#seen,
       held: this.values.held,
-      keysAge: this.#seen.keys === null ? 0 : this.clock.monotonic() - this.#listedAt,
-      deliveriesAge: Object.keys(this.#seen.deliveries).length === 0 ? 0 : this.clock.monotonic() - this.#readAt,
+      keysAge: this.#listedAt === null ? 0 : this.clock.monotonic() - this.#answeredAt,
+      deliveriesAge: this.#age(this.#readAt),
     };
+  }
+
+  /** Whether what was looked at is young enough to act on. */
+  get holds(): boolean {
+    return this.#age(this.#since) <= LOOKS_HOLD;
+  }
+
+  /** How long ago, at most, the keys were listed. */
+  get keysAgeAtMost(): Duration {
+    return this.#age(this.#listedAt);
   }
 
   /** What was looked at holds for this sequence of the document alone. */
@@ -45,11 +67,23 @@ export class Observer {
 
   /** The document moved, or time passed: everything has to be looked at again. */
   forget(): void {
-    const fresh = this.clock.monotonic() - this.#describedAt < DESCRIPTIONS_HOLD;
+    const fresh = this.#age(this.#describedAt) < DESCRIPTIONS_HOLD;
     this.#seen = { ...NOTHING_OBSERVED, described: fresh ? this.#seen.described : {} };
+    this.#since = this.#listedAt = this.#readAt = null;
+  }
+
+  #mark(): Moment {
+    return { monotonic: this.clock.monotonic(), wall: this.clock.wall() };
+  }
+
+  /** Never less than the truth, unless both clocks lie. */
+  #age(since: Moment | null): Duration {
+    if (since === null) return 0;
+    return Math.max(0, this.clock.monotonic() - since.monotonic, this.clock.wall() - since.wall);
   }
 
   async look(queries: readonly Query[], state: SecretState, ctx: Ctx): Promise<void> {
+    this.#since ??= this.#mark();
     for (const query of queries) await this.#answer(query, state, ctx);
   }
 
@@ -58,19 +92,20 @@ export class Observer {
     switch (query.look) {
       case "describe": {
         const target = query.what === "issuer" ? this.ports.issuer : this.#store(query.what);
-        if (Object.keys(seen.described).length === 0) this.#describedAt = this.clock.monotonic();
+        if (Object.keys(seen.described).length === 0) this.#describedAt = this.#mark();
         const description = await attempt(() => target.describe(ctx));
         this.#seen = { ...seen, described: { ...seen.described, [query.what]: description } };
         return;
       }
       case "keys": {
+        this.#listedAt = this.#mark();
         const keys = await attempt(() => this.ports.issuer.list(ctx));
-        this.#listedAt = this.clock.monotonic();
+        this.#answeredAt = this.clock.monotonic();
         this.#seen = { ...seen, keys };
         return;
       }
       case "delivery": {
-        if (Object.keys(seen.deliveries).length === 0) this.#readAt = this.clock.monotonic();
+        this.#readAt ??= this.#mark();
         const look = await attempt(() => this.#delivery(query.delivery, state, ctx));
         this.#seen = { ...seen, deliveries: { ...seen.deliveries, [query.delivery]: look } };
         return;

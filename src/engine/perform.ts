@@ -6,7 +6,7 @@ import type { Closing, Fact } from "../core/facts.ts";
 import type { EffectKind, Failure, Intent, SecretState, Version } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
 import type { ReasonCode } from "../core/reasons.ts";
-import { settleOf } from "../core/rules.ts";
+import { LONGEST_INTENT, settleOf } from "../core/rules.ts";
 import { failureOf } from "../core/failures.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Store } from "../ports/store.ts";
@@ -15,9 +15,6 @@ import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { FencePassed } from "./fence.ts";
 import { serialised } from "./serialised.ts";
 import type { Values } from "./values.ts";
-
-/** An intent lasts no longer than this, and no longer than the lease. */
-export const LONGEST_INTENT: Duration = 20_000;
 
 export type Effect = Exclude<Action, { readonly do: "verify" | "hook" }>;
 

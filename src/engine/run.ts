@@ -213,11 +213,12 @@ class Run {
   /** Intent, effect, fact: three steps, and a crash after any of them leaves a document that tells what may be. */
   async #effect(action: Effect): Promise<void> {
     const { deps, document } = this;
+    if (!this.#observer.holds) return;
     const intent = intentFor(action, deps, document.now());
     const fence = fenceFrom(deps.clock, intent.duration, deps.off?.has("fence-at-send") ?? false);
-    // A process that slept between its decision and this commit mints that much later.
-    const slept = action.do === "issue" ? Math.max(0, intent.at - action.decidedAt) : 0;
-    const mint = action.do === "issue" ? { ...action.mint, within: action.mint.within + slept } : null;
+    // Its key is made within the intent, and that begins here, however long ago the keys were listed.
+    const passed = this.#observer.keysAgeAtMost + intent.duration;
+    const mint = action.do === "issue" ? { ...action.mint, within: action.mint.within + passed } : null;
     const facts: readonly Fact[] = [
       { fact: "intended", intent, mint },
       { fact: "renewed", runner: deps.runner.id },
