@@ -51,7 +51,9 @@ function revive(c: Case, goal: Version): Decision | null {
   const key = keyOf(c, goal);
   if (key === null) return noWayBack(c, goal, `the issuer no longer lists the key of ${goal.id}`);
   if (isValueLost(c, goal)) return noWayBack(c, goal, `the value of ${goal.id} is in no store any more`);
-  if (key.state === "disabled") return attempt(c, { do: "enable", version: goal.id });
+  // Within the issuer's own delay after our disable it still shows, and accepts, the key as it was before.
+  const shows = (goal.disabledAt ?? -Infinity) + c.rules.issuer.timing.propagation;
+  if (key.state === "disabled" || shows > c.now.doc) return attempt(c, { do: "enable", version: goal.id });
   return goal.status === "disabled" ? note({ fact: "key-state", version: goal.id, state: "enabled" }) : null;
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { SecretState } from "../../src/core/model.ts";
 import { BOTH, LONG, MIRRORED, PROVEN, carriedOut, emergency, leaked, onBoth, settledOn, silent } from "./scenes.ts";
-import type { Scene } from "./support.ts";
+import type { RulesPatch, Scene } from "./support.ts";
 import {
   AUTHORITY,
   H,
@@ -51,6 +51,16 @@ describe("3.8 rollback", () => {
     expect(verdict({ ...scene, state: seen, sees: { ...BOTH, serves: { vault: "v1", env: "v2" } } })).toBe(
       "act put v1 in env",
     );
+  });
+  test("right after our disable a listing that still shows the key enabled is not believed", () => {
+    const soaking = back({ versions: [version("v1", "disabled", { disabledAt: T - S }), version("v2", "current")] });
+    const sees = { ...BOTH, serves: serving, staged: { v1: true } };
+    const slow: RulesPatch = {
+      ...MIRRORED,
+      issuer: { timing: { listSettle: 0, propagation: 15 * S, settle: 0, timeGranularity: 0 } },
+    };
+    expect(verdict({ state: soaking, rules: slow, sees })).toBe("act enable v1");
+    expect(settledOn({ state: soaking, rules: slow, sees, now: at(15 * S) }).verdict).toBe("act verify v1");
   });
   test("to a version whose value is in no store any more: given up, and the newer one stays", () => {
     const overlap = back({ versions: [version("v1", "retiring"), version("v2", "current")] });
