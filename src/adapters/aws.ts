@@ -5,6 +5,7 @@ import type { AdapterDeps } from "../ports/adapter.ts";
 import type { Ctx, Finding } from "../ports/context.ts";
 import { AwsTransport, type Sending } from "./aws-transport.ts";
 import { failureOfAws } from "./aws-errors.ts";
+import { Limiters, type Limiter } from "./limiter.ts";
 
 export { awsCodeOf } from "./aws-errors.ts";
 
@@ -30,6 +31,14 @@ const ENDPOINT_NAMES: Readonly<Record<Service, string>> = {
   ssm: "SSM",
   sts: "STS",
 };
+
+/** Published quotas, calls a second in one region of one account; actions of one line share theirs. */
+const QUOTAS: readonly { readonly actions: readonly AwsAction[]; readonly quota: number }[] = [
+  { actions: ["secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"], quota: 50 },
+  { actions: ["ssm:PutParameter"], quota: 3 },
+  { actions: ["cloudtrail:LookupEvents"], quota: 2 },
+];
+const limiters = new Limiters();
 
 /** A command of the SDK, typed by what it answers. */
 export interface AwsCommand<O> {
@@ -108,18 +117,24 @@ export class Aws {
   }
 
   /**
-   * One call, one request.
+   * One call, one request, when its quota has room: that wait comes before the fence.
    *
    * @param action as IAM names it; its service is the one that is called
    * @throws ProviderError, see `failureOfAws`; what `ctx.fence` throws is passed on
    */
   async send<O>(action: AwsAction, command: AwsCommand<O>, sending: Sending): Promise<O> {
+    const limiter = this.#limiter(action);
+    await limiter.admit(sending.ctx.signal);
     try {
       const client = await this.#client(action.slice(0, action.indexOf(":")) as Service);
-      return (await client.send(command, { sending })) as O;
+      const output = (await client.send(command, { sending })) as O;
+      limiter.succeeded();
+      return output;
     } catch (error) {
       if (error instanceof ProviderError) throw this.#ours(error);
       const failure = failureOfAws(error, action, sending.mutates);
+      if (failure.kind === "throttled") limiter.throttled(failure.detail.retryAfter ?? null);
+      else limiter.succeeded();
       if (failure.kind === "unauthenticated") this.#credentials.forget();
       throw failure;
     }
@@ -156,6 +171,15 @@ export class Aws {
     const { Account: account, Arn: arn, UserId: userId } = answer;
     if (!account || !arn || !userId) throw new ProviderError("unavailable", "no", `${action}: not an answer of AWS`);
     return { account, arn, userId, accessKeyId };
+  }
+
+  #limiter(action: AwsAction): Limiter {
+    const known = QUOTAS.find(({ actions }) => actions.includes(action));
+    const what = known === undefined ? action.slice(0, action.indexOf(":")) : known.actions.join(", ");
+    const where = [this.region, this.at.profile, this.at.endpoint].filter((part) => part !== undefined).join(" ");
+    const { sleep, debug } = this.deps;
+    const world = { now: () => performance.now(), random: Math.random, sleep, debug };
+    return limiters.of(`${what} ${where}`, known?.quota ?? null, world);
   }
 
   #client(service: Service): Promise<SdkClient> {

@@ -2,7 +2,7 @@ import type { ClientRequest } from "node:http";
 import http from "node:http";
 import https from "node:https";
 import { isIP, type Socket } from "node:net";
-import tls, { type ConnectionOptions, type TLSSocket } from "node:tls";
+import tls, { type ConnectionOptions } from "node:tls";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -48,52 +48,58 @@ export function proxyHeaders(proxy: URL): Record<string, string> {
 }
 
 /**
- * A TLS connection to the target through a proxy, ready to be written to.
- *
- * @throws Error with `cause: { proxy }`, our words, where the proxy is at fault
+ * Opens a TLS connection to the target through a proxy; calls back once it is ready to be written to.
+ * An error has `cause: { proxy }`, our words, where the proxy is at fault.
  */
-export async function tunnel(
+export function tunnel(
   proxy: URL,
   target: URL,
   options: ConnectionOptions,
   signal: AbortSignal,
-): Promise<TLSSocket> {
-  const socket = await connect(proxy, `${target.hostname}:${target.port || "443"}`, signal);
+  done: (error: Error | null, socket: Socket) => void,
+): void {
+  const path = `${target.hostname}:${target.port || "443"}`;
+  const fail = (error: Error): void => done(error, undefined as never);
+  const faulty = (why: string): void => fail(new Error(why, { cause: { proxy: why } }));
+  const headers = { host: path, ...proxyHeaders(proxy) };
+  let asking: ClientRequest;
+  try {
+    const request = proxy.protocol === "https:" ? https.request : http.request;
+    asking = request(new URL(proxy.origin), { method: "CONNECT", path, headers, agent: false, signal });
+  } catch {
+    return faulty("the proxy's address cannot be used");
+  }
+  asking.once("connect", ({ statusCode }, socket) => {
+    if (statusCode === 200) return secured(socket, target, options, signal, fail, (ready) => done(null, ready));
+    socket.destroy();
+    faulty(statusCode === 407 ? "the proxy wants a user and a password" : `the proxy answered ${statusCode}`);
+  });
+  asking.once("response", ({ statusCode }) => {
+    asking.destroy();
+    faulty(`the proxy answered ${statusCode}`);
+  });
+  asking.once("error", (error) => faulty(`the proxy cannot be reached (${(error as { code?: string }).code ?? "?"})`));
+  asking.end();
+}
+
+function secured(
+  socket: Socket,
+  target: URL,
+  options: ConnectionOptions,
+  signal: AbortSignal,
+  fail: (error: Error) => void,
+  ready: (socket: Socket) => void,
+): void {
   const host = target.hostname.replace(/^\[|\]$/g, "");
   const servername = isIP(host) === 0 ? { servername: host } : {};
   const secure = tls.connect({ host, ...servername, ALPNProtocols: ["http/1.1"], ...options, socket });
   const abort = (): void => void secure.destroy();
+  const closed = (): void => fail(new Error("closed", { cause: { proxy: "the connection was closed" } }));
   signal.addEventListener("abort", abort, { once: true });
-  return new Promise((resolve, reject) => {
-    secure.once("error", reject);
-    secure.once("close", () => reject(new Error("closed", { cause: { proxy: "the connection was closed" } })));
-    secure.once("secureConnect", () => {
-      secure.off("error", reject);
-      resolve(secure);
-    });
-  });
-}
-
-function connect(proxy: URL, path: string, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const fail = (why: string): void => reject(new Error(why, { cause: { proxy: why } }));
-    const options = { method: "CONNECT", path, headers: { host: path, ...proxyHeaders(proxy) }, agent: false, signal };
-    let asking: ClientRequest;
-    try {
-      asking = (proxy.protocol === "https:" ? https : http).request(new URL(proxy.origin), options);
-    } catch {
-      return fail("the proxy's address cannot be used");
-    }
-    asking.once("connect", ({ statusCode }, socket) => {
-      if (statusCode === 200) return resolve(socket);
-      socket.destroy();
-      fail(statusCode === 407 ? "the proxy wants a user and a password" : `the proxy answered ${statusCode}`);
-    });
-    asking.once("response", ({ statusCode }) => {
-      asking.destroy();
-      fail(`the proxy answered ${statusCode}`);
-    });
-    asking.once("error", (error) => fail(`the proxy cannot be reached (${(error as { code?: string }).code ?? "?"})`));
-    asking.end();
+  secure.once("error", fail);
+  secure.once("close", closed);
+  secure.once("secureConnect", () => {
+    secure.off("error", fail).off("close", closed);
+    ready(secure);
   });
 }

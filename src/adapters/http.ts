@@ -172,10 +172,7 @@ function open({ method, url, headers, agent, tls, proxy }: HttpRequest): ClientR
   const sending = https.request(target, {
     ...own,
     createConnection: (_options, done) => {
-      tunnel(via, target, tls ?? {}, connecting.signal).then(
-        (socket) => done(null, socket),
-        (error: Error) => done(error, undefined as never),
-      );
+      tunnel(via, target, tls ?? {}, connecting.signal, done);
       return undefined;
     },
   });
