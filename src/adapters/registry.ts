@@ -8,8 +8,8 @@ export interface Entry<A> {
 }
 
 export interface StoreEntry extends Entry<StoreAdapter> {
-  /** The `staged` trait, known before the store is made: only a staged store can be the authority. */
-  readonly staged: boolean;
+  /** The `staged` trait, known before the store is made, from its settings at most: only a staged store can be the authority. */
+  readonly staged: boolean | ((settings: Readonly<Record<string, unknown>>) => boolean);
 }
 
 export interface StateEntry extends Entry<StateAdapter> {
@@ -35,6 +35,10 @@ export const registry: Registry = {
     "aws-iam": { load: async () => (await import("./issuers/aws-iam.ts")).adapter },
   },
   store: {
+    "vault-kv": {
+      staged: ({ kvVersion }) => kvVersion !== 1,
+      load: async () => (await import("./stores/vault-kv.ts")).adapter,
+    },
     local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
     dotenv: { staged: false, load: async () => (await import("./stores/dotenv.ts")).adapter },
     "aws-credentials-file": {
@@ -55,7 +59,7 @@ export const registry: Registry = {
   },
   planned: {
     issuer: ["vault-approle", "random", "exec"],
-    store: ["aws-secrets-manager", "vault-kv", "exec"],
+    store: ["aws-secrets-manager", "exec"],
     usage: ["exec"],
     notifier: ["exec"],
     state: ["postgres", "s3", "vault-kv"],

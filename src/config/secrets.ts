@@ -63,13 +63,12 @@ export async function buildSecret(
   const usage = await buildUsage(map.usage, [...at, "usage"], issuer?.adapter ?? null, gathered);
   if (!data || !issuer || usage === null || !deliveries.every((delivery) => delivery !== null)) return null;
 
-  const staged = (delivery: DeliveryDraft) => own(gathered.registry.store, delivery.policy.type) as { staged: boolean };
-  if (!deliveries.some((delivery) => staged(delivery).staged)) {
+  if (!deliveries.some((delivery) => delivery.staged)) {
     const local = await implicitLocal([...at, "stores"], name, issuer.adapter.fields, gathered);
     if (!local) return null;
     deliveries.push(local);
   }
-  const authority = deliveries.find((delivery) => staged(delivery).staged) as DeliveryDraft;
+  const authority = deliveries.find((delivery) => delivery.staged) as DeliveryDraft;
   const ordered = withUniqueIds([authority, ...deliveries.filter((delivery) => delivery !== authority)]);
   return {
     issuer: issuer.adapter,

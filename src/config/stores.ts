@@ -1,4 +1,5 @@
 import { normalize } from "node:path";
+import type { StoreEntry } from "../adapters/registry.ts";
 import type { StoreAdapter } from "../ports/adapter.ts";
 import { missingIssue, valueIssue } from "./issues.ts";
 import type { DeliveryPolicy, StorePolicy } from "./model.ts";
@@ -17,6 +18,8 @@ export interface StoreDraft {
 
 export interface DeliveryDraft {
   readonly policy: DeliveryPolicy;
+  /** Whether it can be the authority. */
+  readonly staged: boolean;
   /** Equal for deliveries that write the same object, as far as the policy shows. */
   readonly object: string;
   /** Names in the store that it writes. */
@@ -60,7 +63,9 @@ export async function buildDelivery(
   const target = { secret, fields: fields ?? Object.fromEntries((issuerFields ?? []).map((field) => [field, field])) };
   const name = store.adapter.nameOf(store.settings, parsed, target);
   warnTiming(mine.timing ?? null, store.adapter.published, [...at, "timing"], gathered);
+  const { staged } = own(gathered.registry.store, store.policy.type) as StoreEntry;
   return {
+    staged: typeof staged === "boolean" ? staged : staged(store.settings),
     policy: {
       id: `${use ?? store.policy.type}/${name}`,
       use,

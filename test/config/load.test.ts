@@ -107,6 +107,19 @@ describe("deliveries", () => {
     ]);
   });
 
+  test("a type may be staged or not by its settings: KV version 1 is a mirror", async () => {
+    const kv = "kv: { type: vault-kv }\n  old: { type: vault-kv, mount: old, kvVersion: 1 }";
+    const deliveries = "stores: [{ use: old, path: a }, { use: kv, path: b }]";
+    const both = await payments(policyWith(`${ISSUER}\n${deliveries}`, `stores:\n  ${kv}\n`));
+    expect(both.deliveries.map(({ id, authority }) => [id, authority])).toEqual([
+      ["kv/secret/b", true],
+      ["old/old/a", false],
+    ]);
+    const alone = "stores: [{ type: vault-kv, kvVersion: 1, path: a }]";
+    const mirrored = await payments(policyWith(`${ISSUER}\n${alone}`));
+    expect(mirrored.deliveries.map(({ id }) => id)).toEqual(["local/payments", "vault-kv/secret/a"]);
+  });
+
   test("ids stay unique where one object takes two deliveries", async () => {
     const top = policyWith(
       `${ISSUER}\nstores: [{ use: env, fields: { A: apiKey } }, { use: env, fields: { B: apiKey } }]`,
