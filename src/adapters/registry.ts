@@ -47,6 +47,7 @@ export const registry: Registry = {
     },
   },
   usage: {
+    cloudtrail: { load: async () => (await import("./usage/cloudtrail.ts")).adapter },
     "access-log": { load: async () => (await import("./usage/access-log.ts")).adapter },
     "http-json": { load: async () => (await import("./usage/http-json.ts")).adapter },
     prometheus: { load: async () => (await import("./usage/prometheus.ts")).adapter },

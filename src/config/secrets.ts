@@ -1,8 +1,8 @@
 import type { z } from "zod";
-import type { IssuerAdapter } from "../ports/adapter.ts";
+import type { IssuerAdapter, UsageAdapter } from "../ports/adapter.ts";
 import { HOOK_POINTS, type HookPoint } from "../core/rules.ts";
 import { stringIssues } from "./credentials.ts";
-import { valueIssue } from "./issues.ts";
+import { missingIssue, valueIssue } from "./issues.ts";
 import type { ConsumerPolicy, HookPolicy, IssuerPolicy, Schedule, SecretPolicy, UsagePolicy } from "./model.ts";
 import { nearest } from "./nearest.ts";
 import { isRecord, own, type Path } from "./path.ts";
@@ -132,14 +132,17 @@ async function buildUsage(
         ? issuerUsage(rest, place, issuer, raw === undefined ? at.slice(0, -1) : place, gathered)
         : await monitorUsage(entry, rest, place, gathered);
     if (!settings) continue;
-    const { granularity = null, lag = null, optional = false } = mine;
+    const { granularity = null, lag = null, optional = settings.optional ?? false } = mine;
+    for (const key of settings.asks ?? []) {
+      if (mine[key] === undefined) gathered.issues.push(missingIssue(place, key));
+    }
     warnTiming({ granularity, lag }, settings.published, place, gathered);
     built.push({ type: mine.type, settings: rest, at: place, granularity, lag, optional });
   }
   return built.length === entries.length ? built : null;
 }
 
-type Published = { published?: IssuerAdapter["published"] };
+type Published = Pick<UsageAdapter, "published" | "asks" | "optional">;
 
 /** `type: issuer`: the issuer itself answers, where it can. */
 function issuerUsage(

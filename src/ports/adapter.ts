@@ -69,6 +69,10 @@ export interface UsageAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
   readonly settings: S;
   readonly published?: PublishedDelays;
+  /** Delays that nobody but the policy knows, so an entry has to say them. */
+  readonly asks?: readonly ("granularity" | "lag")[];
+  /** Its `unknown` does not block unless the entry says `optional: false`: it never proves silence. */
+  readonly optional?: boolean;
   create(settings: z.output<S>, secret: string, deps: AdapterDeps): UsageMonitor;
 }
 
