@@ -31,6 +31,8 @@ export interface Registry {
 /** A new provider is one line here. */
 export const registry: Registry = {
   issuer: {
+    "vault-approle": { load: async () => (await import("./issuers/vault-approle.ts")).adapter },
+    "vault-token": { load: async () => (await import("./issuers/vault-token.ts")).adapter },
     "api-keys": { load: async () => (await import("./issuers/api-keys.ts")).adapter },
     "aws-iam": { load: async () => (await import("./issuers/aws-iam.ts")).adapter },
   },
@@ -59,7 +61,7 @@ export const registry: Registry = {
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
   },
   planned: {
-    issuer: ["vault-approle", "random", "exec"],
+    issuer: ["random", "exec"],
     store: ["aws-secrets-manager", "exec"],
     usage: ["exec"],
     notifier: ["exec"],
