@@ -83,6 +83,7 @@ async function tried(aws: Aws, action: AwsAction, command: AwsCommand<unknown>, 
     const kind = error instanceof ProviderError ? error.kind : null;
     if (kind === "not-found") return "allowed";
     if (kind === "denied") return "denied";
+    if (kind === "unavailable" || kind === "throttled") return "cannot-tell";
     throw error;
   }
 }

@@ -1,6 +1,8 @@
 import { join, resolve } from "node:path";
 import * as z from "zod";
 import { path, type AdapterDeps, type StoreAdapter } from "../../ports/adapter.ts";
+import type { Ref } from "../../ports/store.ts";
+import { forgetAwsCredentials } from "../aws.ts";
 import { TextFileStore, type Dialect } from "../text-file-store.ts";
 import { NAME, PROFILE, edit, parse, unsuitable } from "./aws-credentials-file-text.ts";
 
@@ -37,9 +39,27 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
     const fields = Object.fromEntries(
       Object.entries(target.fields).map(([name, field]) => [NAMES[name] ?? name, field]),
     );
-    return new TextFileStore(fileOf(options.path, deps), fields, dialectOf(profile, Object.keys(fields)), deps);
+    return new CredentialsFile(fileOf(options.path, deps), fields, dialectOf(profile, Object.keys(fields)), deps);
   },
 };
+
+class CredentialsFile extends TextFileStore {
+  readonly #deps: AdapterDeps;
+
+  constructor(...parts: ConstructorParameters<typeof TextFileStore>) {
+    super(...parts);
+    this.#deps = parts[3];
+  }
+
+  /** These may be the keys that keyturn itself signs with: its next call looks for them anew. */
+  override async put(...parts: Parameters<TextFileStore["put"]>): Promise<Ref> {
+    try {
+      return await super.put(...parts);
+    } finally {
+      forgetAwsCredentials(this.#deps);
+    }
+  }
+}
 
 function dialectOf(profile: string, names: readonly string[]): Dialect {
   return {
