@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, policyText, type Ended, type Running } from "../support/command-line.ts";
 import { Lane } from "../support/lane.ts";
@@ -228,7 +228,10 @@ describe.concurrent("a word said by another process while a run is busy", { time
     const first = lane.start("rotate", "one", "--wait");
     await hold.reached;
     const rollback = lane.start("rollback", "one");
-    await sleep(700);
+    // Begun, or with the help of a run that could be preempted already ended.
+    await lane.says(
+      ({ phase, current }) => phase === "rolling-back" || (phase !== "issuing" && current?.keyId === old),
+    );
     hold.release();
     sane(await first.ended, 0, 3, 4);
     sane(await rollback.ended, 0);
@@ -268,7 +271,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
     await hold.reached;
     const leaked = (await authority.list(lane.client)).map(({ id }) => id).filter((id) => id !== lane.stranger);
     const emergency = lane.start("emergency", "one", "--yes", "--grace", "0s");
-    await sleep(700);
+    await lane.says(({ versions }) => versions.some(({ compromised }) => compromised));
     hold.release();
     sane(await first.ended, 0, 4);
     sane(await emergency.ended, 0);
@@ -304,7 +307,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
       const first = lane.start("rotate", "one", "--wait", "--wait-max", "6s");
       await held.reached;
       const hold = lane.start("hold", "one", "--reason", "stop", "--json");
-      await sleep(600);
+      await vi.waitUntil(() => hold.said().includes("waiting for the outcome"), { timeout: 15_000 });
       held.release();
       const ended = await hold.ended;
       sane(ended, 3);

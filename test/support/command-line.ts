@@ -27,6 +27,8 @@ export interface Ended {
 }
 
 export interface Running {
+  /** What it has printed on stderr so far. */
+  readonly said: () => string;
   readonly child: ChildProcess;
   readonly pid: number;
   readonly ended: Promise<Ended>;
@@ -81,7 +83,7 @@ export class CommandLine {
         resolve({ code, signal, ...texts });
       });
     });
-    return { child, pid: child.pid ?? 0, ended };
+    return { child, pid: child.pid ?? 0, said: () => texts.stderr, ended };
   }
 
   run(place: Pick<Place, "folder" | "env">, ...args: string[]): Promise<Ended> {

@@ -4,6 +4,13 @@ import type { TestAuthority } from "./authority.ts";
 import { Place, policyText, type CommandLine, type Ended, type PolicyText, type Running } from "./command-line.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
 
+/** Of what `status` tells of a secret. */
+interface Told {
+  readonly phase: string;
+  readonly versions: readonly { readonly compromised: boolean }[];
+  readonly current: { readonly keyId: string } | null;
+}
+
 /** One secret `one` of one policy with a client of its own at the authority, which holds a stranger's key as well. */
 export class Lane {
   readonly place: Place;
@@ -63,6 +70,15 @@ export class Lane {
       ({ value }) => value["apiKey"] ?? null,
       () => null,
     );
+  }
+
+  /** Until `status` says so of the secret: a word given by another process has been committed. */
+  async says(holds: (secret: Told) => boolean): Promise<void> {
+    for (const began = Date.now(); Date.now() - began < 20_000; await sleep(50)) {
+      const { document } = await this.json("status", "one");
+      if (document.secrets[0] !== undefined && holds(document.secrets[0])) return;
+    }
+    throw new Error("the word was not committed in 20 s");
   }
 
   /** `run`, as a CI job would, until there is nothing left to do; says what stands in the way if that takes too long. */
