@@ -75,6 +75,7 @@ class AwsIam implements Issuer {
   readonly #user: { readonly UserName: string };
   /** The user's own ARN, path and all, once it is known. */
   #arn: string | null = null;
+  #told: readonly string[] | null = null;
 
   constructor(
     private readonly options: Settings,
@@ -246,10 +247,14 @@ class AwsIam implements Issuer {
     return [];
   }
 
+  /** Asked of the stores once: replicas come and go with the seasons. */
   async #regions(ctx: Ctx): Promise<readonly string[]> {
     if (this.options.verifyRegions !== undefined) return this.options.verifyRegions;
-    const told = await Promise.all(this.stores.map((store) => store.regions?.(ctx) ?? []));
-    return [...new Set([...told.flat(), homeOf(this.#aws.region)])];
+    if (this.#told === null) {
+      const told = await Promise.all(this.stores.map((store) => store.regions?.(ctx) ?? []));
+      this.#told = [...new Set([...told.flat(), homeOf(this.#aws.region)])];
+    }
+    return this.#told;
   }
 
   #permission(what: keyof typeof PURPOSES): AwsPermission {
