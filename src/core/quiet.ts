@@ -131,7 +131,10 @@ function failedLook(c: Case): { readonly reason: string; readonly message: strin
 /** One consumer in the words of `status`: the floor explains itself. */
 export function sentence(c: Pick<Case, "now">, victim: Version, j: Judgement): string {
   const key = `old key …${(victim.keyId ?? victim.id).slice(-4)}`;
-  const used = j.lastAt === null ? `${j.name} never seen` : `${j.name} ${formatDuration(c.now.doc - j.lastAt)} ago`;
+  const used =
+    j.lastAt === null
+      ? `${j.name} never seen`
+      : `${j.name} ${formatDuration(c.now.doc - j.lastAt)} ago${j.by === null ? "" : ` by ${j.by}`}`;
   const gap = j.longestGap > 0 ? `, longest gap ${formatDuration(j.longestGap)}` : "";
   const by = j.quietBy === null ? "" : `; quiet in ${formatDuration(j.quietBy - c.now.doc)} at the earliest`;
   return `${key}: ${used}${gap}${j.verdict === "unknown" && j.why !== null ? ` (${j.why})` : ""}${by}`;

@@ -95,11 +95,11 @@ function consumerOf(who: string, consumers: readonly ConsumerRules[]): ConsumerR
 /** One consumer against the old key. */
 export interface Judgement {
   readonly name: string;
-  /** Named in the policy. */
-  readonly declared: boolean;
   readonly verdict: "quiet" | "in-use" | "unknown";
   /** Last use of the old key as a document instant; null: never seen. */
   readonly lastAt: Instant | null;
+  /** Who used it last, where the signal names services or the like instead of consumers. */
+  readonly by: string | null;
   readonly longestGap: Duration;
   /** The silence that is asked of it. */
   readonly floor: Duration;
@@ -137,7 +137,7 @@ export function isAdopted(consumer: string, wanted: Version, { state, rules }: U
  * another. Callers that no consumer's `match` covers stand under their own name.
  */
 export function judge(old: Version, wanted: Version | null, context: UsageContext): readonly Judgement[] {
-  const { rules, off } = context;
+  const { rules } = context;
   if (rules.usage === "none") return rules.consumers.map((c) => blind(c, wanted, context));
   const named = new Map<string, ConsumerRules | null>(rules.consumers.map((c) => [c.name, c]));
   for (const monitor of rules.usage) {
@@ -149,18 +149,16 @@ export function judge(old: Version, wanted: Version | null, context: UsageContex
   }
   // With nobody named, the key as a whole still has to be covered and silent.
   if (named.size === 0) named.set(ANYONE, null);
-  return [...named].map(([name, consumer]) =>
-    judgeOne(name, consumer, old, wanted, context, off?.has("unknown-is-not-silent") ?? false),
-  );
+  return [...named].map(([name, consumer]) => judgeOne(name, consumer, old, wanted, context));
 }
 
 function blind(c: ConsumerRules, wanted: Version | null, context: UsageContext): Judgement {
   const adopted = wanted !== null && isAdopted(c.name, wanted, context);
   return {
     name: c.name,
-    declared: true,
     verdict: "quiet",
     lastAt: null,
+    by: null,
     longestGap: 0,
     floor: 0,
     quietBy: null,
@@ -170,82 +168,109 @@ function blind(c: ConsumerRules, wanted: Version | null, context: UsageContext):
   };
 }
 
+/** What one monitor says of one consumer's use of the old key. */
+interface Part extends Pick<Judgement, "verdict" | "lastAt" | "by" | "floor" | "quietBy" | "why"> {
+  readonly optional: boolean;
+  readonly gap: Duration;
+  readonly tooSlow: boolean;
+}
+
 function judgeOne(
   name: string,
   consumer: ConsumerRules | null,
   old: Version,
   wanted: Version | null,
   context: UsageContext,
-  trustUnknown: boolean,
 ): Judgement {
-  const { rules, now } = context;
-  const monitors = rules.usage as readonly MonitorRules[];
+  const monitors = context.rules.usage as readonly MonitorRules[];
   const adopted = consumer !== null && wanted !== null && isAdopted(name, wanted, context);
-  const parts = monitors.map((monitor) => {
-    const memory = old.usage[monitor.id];
-    // One register for all: another's use hides this one's, so its last use counts for everybody.
-    const whole = monitor.traits.names !== "consumer" || monitor.traits.history === "last-only" || name === ANYONE;
-    const mine = Object.entries(memory?.who ?? {}).filter(
-      ([who, m]) =>
-        !(m.own && monitor.traits.history === "events") &&
-        (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)),
-    );
-    // A refused use by a caller that used the key before is a use: it still needs it.
-    const last = Math.max(
-      -Infinity,
-      ...mine.map(([, m]) => (m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last)),
-    );
-    const gap = Math.max(0, ...mine.map(([, m]) => m.gap));
-    const margin = monitor.traits.granularity + monitor.traits.lag;
-    const base = (rules.issuer.canDisable ? 1 : 2) * Math.max(rules.overlap.quiet, consumer?.cache ?? 0);
-    const patient = Math.max(base, 2 * gap, 1.5 * (consumer?.cadence ?? 0)) + margin;
-    // Too slow to be waited out: silence alone would never do, so adoption stands in for the long wait.
-    const tooSlow = patient > rules.overlap.maximum;
-    const floor = tooSlow && adopted ? base + margin : patient;
-    const until = memory?.until ?? 0;
-    const silence = memory === undefined ? 0 : until - Math.max(last, memory.from);
-    const unknown = memory === undefined ? "not looked at yet" : memory.unknown;
-    const known = unknown === null || trustUnknown;
-    const seen = last > -Infinity;
-    const quiet = memory !== undefined && known && silence >= floor;
-    const verdict: Judgement["verdict"] = quiet
-      ? "quiet"
-      : known && seen
-        ? "in-use"
-        : !known && seen && until - last < floor
-          ? "in-use"
-          : "unknown";
-    const looked = old.usageLookedAt ?? now.doc;
-    return {
-      verdict: unknown !== null && !trustUnknown && verdict === "quiet" ? ("unknown" as const) : verdict,
-      optional: monitor.optional,
-      gap,
-      floor,
-      tooSlow,
-      lastAt: seen ? looked - Math.max(0, until - last) : null,
-      quietBy: known ? looked + Math.max(0, floor - silence) : null,
-      why: unknown ?? (seen ? null : "never seen on this key; not watched for a whole window yet"),
-    };
-  });
+  const parts = monitors.map((monitor) => judgePart(monitor, name, consumer, old, adopted, context));
   const inUse = parts.find((p) => p.verdict === "in-use");
   const unknown =
     parts.find((p) => p.verdict === "unknown" && !p.optional) ??
     (parts.every((p) => p.verdict !== "quiet") ? parts[0] : undefined);
-  const chosen = inUse ?? unknown ?? parts.find((p) => p.verdict === "quiet");
   const verdict = inUse ? "in-use" : unknown ? "unknown" : "quiet";
-  const lasts = parts.map((p) => p.lastAt).filter((at) => at !== null);
+  const obstacle = inUse ?? unknown ?? null;
+  const newest = parts.reduce<Part | null>(
+    (a, b) => ((b.lastAt ?? -Infinity) > (a?.lastAt ?? -Infinity) ? b : a),
+    null,
+  );
   return {
     name,
-    declared: consumer !== null,
     verdict,
-    lastAt: lasts.length === 0 ? null : Math.max(...lasts),
+    lastAt: newest?.lastAt ?? null,
+    by: newest?.by ?? null,
     longestGap: Math.max(0, ...parts.map((p) => p.gap)),
     floor: Math.max(0, ...parts.map((p) => p.floor)),
-    quietBy: verdict === "quiet" ? null : (chosen?.quietBy ?? null),
-    why: verdict === "quiet" ? null : (chosen?.why ?? null),
+    quietBy: obstacle?.quietBy ?? null,
+    why: obstacle?.why ?? null,
     adopted,
     mustAdopt: consumer !== null && (consumer.required || parts.some((p) => p.tooSlow)),
   };
+}
+
+function judgePart(
+  monitor: MonitorRules,
+  name: string,
+  consumer: ConsumerRules | null,
+  old: Version,
+  adopted: boolean,
+  { rules, now, off }: UsageContext,
+): Part {
+  const memory = old.usage[monitor.id];
+  // One register for all: another's use hides this one's, so its last use counts for everybody.
+  const whole = monitor.traits.names !== "consumer" || monitor.traits.history === "last-only" || name === ANYONE;
+  const mine = Object.entries(memory?.who ?? {})
+    .filter(
+      ([who, m]) =>
+        !(m.own && monitor.traits.history === "events") &&
+        (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)),
+    )
+    // A refused use by a caller that used the key before is a use: it still needs it.
+    .map(([who, m]) => ({ who, gap: m.gap, last: m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last }));
+  const last = Math.max(-Infinity, ...mine.map((m) => m.last));
+  const seen = last > -Infinity;
+  const gap = Math.max(0, ...mine.map((m) => m.gap));
+  const margin = monitor.traits.granularity + monitor.traits.lag;
+  const base = (rules.issuer.canDisable ? 1 : 2) * Math.max(rules.overlap.quiet, consumer?.cache ?? 0);
+  const patient = Math.max(base, 2 * gap, 1.5 * (consumer?.cadence ?? 0)) + margin;
+  // Too slow to be waited out: silence alone would never do, so adoption stands in for the long wait.
+  const tooSlow = patient > rules.overlap.maximum;
+  const floor = tooSlow && adopted ? base + margin : patient;
+  const until = memory?.until ?? 0;
+  const silence = memory === undefined ? 0 : until - Math.max(last, memory.from);
+  const unknown = memory === undefined ? "not looked at yet" : memory.unknown;
+  const looked = old.usageLookedAt ?? now.doc;
+  return {
+    verdict: verdictOf({ unknown, seen, silence, sinceLast: until - last, floor }, off),
+    optional: monitor.optional,
+    gap,
+    floor,
+    tooSlow,
+    lastAt: seen ? looked - Math.max(0, until - last) : null,
+    by: monitor.traits.names === "consumer" ? null : (mine.find((m) => m.last === last)?.who ?? "") || null,
+    quietBy: unknown === null ? looked + Math.max(0, floor - silence) : null,
+    why: unknown ?? (seen ? null : "never seen on this key; not watched for a whole window yet"),
+  };
+}
+
+interface Silence {
+  /** Why nothing may be concluded from silence; null: it may. */
+  readonly unknown: string | null;
+  readonly seen: boolean;
+  /** How long nothing was seen while everything would have been. */
+  readonly silence: Duration;
+  readonly sinceLast: Duration;
+  readonly floor: Duration;
+}
+
+function verdictOf(
+  { unknown, seen, silence, sinceLast, floor }: Silence,
+  off: UsageContext["off"],
+): Judgement["verdict"] {
+  if (unknown === null) return silence >= floor ? "quiet" : seen ? "in-use" : "unknown";
+  if (off?.has("unknown-is-not-silent")) return "quiet";
+  return seen && sinceLast < floor ? "in-use" : "unknown";
 }
 
 /** When usage may be looked at again: at most once per quiet/8, and no sooner than it could make a difference. */
