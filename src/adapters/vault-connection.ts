@@ -136,7 +136,7 @@ export class VaultConnection {
       tls,
       ...(proxy !== undefined && { proxy }),
     };
-    let answer = await request(one);
+    let answer = await request(one).catch((error: unknown) => Promise.reject(hinted(error)));
     if (answer.status === 307) {
       const onward = this.#redirect(answer, uri);
       const through = proxyOf(onward, this.#env);
@@ -168,6 +168,17 @@ interface SdkOptions {
   readonly headers: Readonly<Record<string, string>>;
   readonly json: object | true;
   readonly ours: { readonly ctx: Ctx; readonly mutates: boolean };
+}
+
+/** Where nobody could be reached, what to look at. */
+function hinted(error: unknown): unknown {
+  if (!(error instanceof ProviderError) || error.kind !== "unavailable" || error.detail.hint !== undefined)
+    return error;
+  if (!/ \([A-Z_]+\)$|refused$|host/.test(error.message)) return error;
+  const hint = /CERT|UNABLE_TO|SIGNED/.test(error.message)
+    ? "set VAULT_CACERT to the certificate of the authority that signed Vault's"
+    : "check `address:` or VAULT_ADDR, and that Vault runs: vault status";
+  return new ProviderError(error.kind, error.applied, error.message, { ...error.detail, hint });
 }
 
 /** A path of Vault's with what its segments hold encoded; slashes at either end, and double ones, are dropped. */
