@@ -39,6 +39,16 @@ export function withOurFields(text: string | null, value: SecretValue, { plain, 
   return only[1];
 }
 
+/** Says in an error of the two above whose text it is. */
+export function about<T>(name: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    throw new ProviderError(error.kind, error.applied, `${name}: ${error.message}`, error.detail);
+  }
+}
+
 /** The members of a JSON object. @throws ProviderError `invalid`, which quotes nothing */
 function membersOf(text: string): ReadonlyMap<string, unknown> {
   const hint = "a text that is the one field itself is `plain: true`";

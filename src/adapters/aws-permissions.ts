@@ -1,6 +1,8 @@
 import { ProviderError } from "../core/errors.ts";
 import type { AwsPermission, Ctx, Finding } from "../ports/context.ts";
-import type { Aws } from "./aws.ts";
+import type { Aws, AwsAction } from "./aws.ts";
+
+const HINT = "`keyturn permissions` prints the policy that is needed";
 
 /** `cannot-tell`: the simulation is not to be had, or rests on conditions that only the real request meets. */
 export type Verdict = "allowed" | "denied" | "cannot-tell";
@@ -52,36 +54,84 @@ export async function simulate(
   return verdicts;
 }
 
+/** What is known of an action apart from the simulation. */
+export interface Knowledge {
+  /**
+   * Actions that have just been done: where the simulation denies one of them, a policy of the resource (which it does
+   * not see) grants more, and nothing that it denies is believed.
+   */
+  readonly proven?: readonly AwsAction[];
+  /** Tries an action that the simulation could not tell of, by a request that can change nothing. */
+  readonly probe?: (action: string) => Promise<Verdict>;
+}
+
 /**
  * One finding for each line that is refused, naming its actions, and one that does not block for all that nobody
  * could tell.
- *
- * @param softly a refusal may be outweighed by a policy of the resource that the simulation does not see: then it
- *   does not block
  */
 export async function permissionFindings(
   aws: Aws,
   permissions: readonly AwsPermission[],
   ctx: Ctx,
-  softly = false,
+  { proven = [], probe = async () => "cannot-tell" }: Knowledge = {},
 ): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const unsure: string[] = [];
-  for (const { why, actions, resources } of permissions) {
-    const verdicts = [...(await simulate(aws, actions, resources, ctx))];
-    const denied = verdicts.flatMap(([action, verdict]) => (verdict === "denied" ? [action] : []));
-    unsure.push(...verdicts.flatMap(([action, verdict]) => (verdict === "cannot-tell" ? [action] : [])));
-    if (denied.length === 0) continue;
-    const message = `not allowed: ${denied.join(", ")} on ${resources.join(", ")} (${why})`;
-    const hint = "`keyturn permissions` prints the policy that is needed";
-    findings.push({ reason: "permission-missing", blocks: !softly, message, hint });
+  const lines: { readonly line: AwsPermission; readonly of: Map<string, Verdict> }[] = [];
+  for (const line of permissions) {
+    lines.push({ line, of: new Map(await simulate(aws, line.actions, line.resources, ctx)) });
   }
-  if (unsure.length > 0) {
-    const message = `cannot tell whether these are allowed: ${[...new Set(unsure)].join(", ")}`;
+  const done: readonly string[] = proven;
+  const isBlind = lines.some(({ of }) => done.some((action) => of.get(action) === "denied"));
+  const findings: Finding[] = [];
+  const unsure = new Set<string>();
+  for (const { line, of } of lines) {
+    const denied: string[] = [];
+    for (const [action, simulated] of of) {
+      if (done.includes(action)) continue;
+      const told = simulated === "denied" && isBlind ? "cannot-tell" : simulated;
+      const verdict = told === "cannot-tell" ? await probe(action) : told;
+      if (verdict === "denied") denied.push(action);
+      if (verdict === "cannot-tell") unsure.add(action);
+    }
+    if (denied.length === 0) continue;
+    const message = `not allowed: ${denied.join(", ")} on ${line.resources.join(", ")} (${line.why})`;
+    findings.push({ reason: "permission-missing", blocks: true, message, hint: HINT });
+  }
+  if (unsure.size > 0) {
+    const message = `cannot tell whether these are allowed: ${[...unsure].join(", ")}`;
     const hint = "allow iam:SimulatePrincipalPolicy to the caller, so that it can be looked up beforehand";
     findings.push({ reason: "permission-missing", blocks: false, message, hint });
   }
   return findings;
+}
+
+/** The verdict of a request that cannot succeed: refused for want of permission, or for what is wrong with it. */
+export async function probed(asking: Promise<unknown>): Promise<Verdict> {
+  try {
+    await asking;
+    return "cannot-tell";
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    if (error.kind === "denied") return "denied";
+    return ["invalid", "not-found", "conflict"].includes(error.kind) ? "allowed" : "cannot-tell";
+  }
+}
+
+/** What ARNs of a region begin with behind `arn:`. */
+export function partitionOf(region: string): string {
+  if (region.startsWith("cn-")) return "aws-cn";
+  return region.startsWith("us-gov-") ? "aws-us-gov" : "aws";
+}
+
+/** A refusal of a look is a finding that blocks; the answer is then undefined. */
+export async function allowed<T>(findings: Finding[], asking: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await asking();
+  } catch (error) {
+    if (!(error instanceof ProviderError) || error.kind !== "denied") throw error;
+    const { hint = HINT } = error.detail;
+    findings.push({ reason: "permission-missing", blocks: true, message: `not allowed: ${error.message}`, hint });
+    return undefined;
+  }
 }
 
 /** The ARN that policies hang on; null where there is none to ask about (root, federated users). */

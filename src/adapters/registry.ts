@@ -35,6 +35,7 @@ export const registry: Registry = {
     "vault-token": { load: async () => (await import("./issuers/vault-token.ts")).adapter },
     "api-keys": { load: async () => (await import("./issuers/api-keys.ts")).adapter },
     "aws-iam": { load: async () => (await import("./issuers/aws-iam.ts")).adapter },
+    exec: { load: async () => (await import("./issuers/exec.ts")).adapter },
   },
   store: {
     "vault-kv": {
@@ -43,9 +44,18 @@ export const registry: Registry = {
     },
     local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
     dotenv: { staged: false, load: async () => (await import("./stores/dotenv.ts")).adapter },
+    "aws-secrets-manager": {
+      staged: true,
+      load: async () => (await import("./stores/aws-secrets-manager.ts")).adapter,
+    },
+    "aws-ssm": { staged: false, load: async () => (await import("./stores/aws-ssm.ts")).adapter },
     "aws-credentials-file": {
       staged: false,
       load: async () => (await import("./stores/aws-credentials-file.ts")).adapter,
+    },
+    exec: {
+      staged: ({ traits }) => (traits as { readonly staged?: boolean } | undefined)?.staged === true,
+      load: async () => (await import("./stores/exec.ts")).adapter,
     },
   },
   usage: {
@@ -53,18 +63,20 @@ export const registry: Registry = {
     "access-log": { load: async () => (await import("./usage/access-log.ts")).adapter },
     "http-json": { load: async () => (await import("./usage/http-json.ts")).adapter },
     prometheus: { load: async () => (await import("./usage/prometheus.ts")).adapter },
+    exec: { load: async () => (await import("./usage/exec.ts")).adapter },
   },
   notifier: {
     webhook: { load: async () => (await import("./notifiers/webhook.ts")).adapter },
+    exec: { load: async () => (await import("./notifiers/exec.ts")).adapter },
   },
   state: {
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
   },
   planned: {
-    issuer: ["random", "exec"],
-    store: ["aws-secrets-manager", "exec"],
-    usage: ["exec"],
-    notifier: ["exec"],
+    issuer: ["random"],
+    store: ["aws-secrets-manager"],
+    usage: [],
+    notifier: [],
     state: ["postgres", "s3", "vault-kv"],
   },
 };

@@ -1,0 +1,16 @@
+/** Work on one object, one after the other, within this process. */
+export class InTurn {
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  /** @param key what the work is done on */
+  async do<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    this.#last.set(key, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#last.get(key) === mine) this.#last.delete(key);
+    }
+  }
+}
