@@ -84,6 +84,14 @@ export const VERBS: readonly VerbLine[] = [
     load: async () => (await import("./doctor.ts")).doctor,
   },
   {
+    name: "permissions",
+    summary: "the least privilege that the policy needs",
+    arguments: "[secrets...]",
+    options: [{ flags: "--format <form>", summary: "print a policy: iam, vault or terraform" }, ...SELECTORS],
+    answers: true,
+    load: async () => (await import("./permissions.ts")).permissions,
+  },
+  {
     name: "plan",
     summary: "what would happen now, and when the rest would; changes nothing",
     arguments: "[secrets...]",

@@ -40,7 +40,7 @@ export async function crossCheck(
     found.push(...consumerIssues(policy, names));
   }
   found.push(...clashes(secrets));
-  gathered.warnings.push(...sharedOwners(secrets));
+  sharedOwners(secrets, gathered);
   const told = new Set<string>();
   for (const issue of found) {
     const key = `${formatPath(issue.path)} ${issue.message}`;
@@ -49,24 +49,25 @@ export async function crossCheck(
   }
 }
 
-/** One credential owner in two secrets: each takes the other's keys for a stranger's, and they share its slots. */
-function sharedOwners(secrets: readonly SecretDraft[]): Issue[] {
-  const owners = new Map<string, string>();
-  const issues: Issue[] = [];
-  for (const { policy } of secrets) {
+/**
+ * One credential owner in two secrets: each takes the other's keys for a stranger's, and they share its slots. An
+ * error where two rotations cannot fit.
+ */
+function sharedOwners(secrets: readonly SecretDraft[], gathered: Gathered): void {
+  const owners = new Map<string, string[]>();
+  for (const { policy, issuer } of secrets) {
     const { type, settings } = policy.issuer;
-    const owner = JSON.stringify([type, Object.entries(settings).sort(([a], [b]) => a.localeCompare(b))]);
-    const other = owners.get(owner);
-    owners.set(owner, policy.name);
-    if (other !== undefined)
-      issues.push(
-        valueIssue(
-          ["secrets", policy.name, "issuer"],
-          `is the same owner as that of ${other}: each takes the keys of the other for a stranger's`,
-        ),
-      );
+    const told = Object.entries(settings).filter(([key]) => issuer.owner?.by.includes(key) ?? true);
+    const owner = JSON.stringify([type, told.sort(([a], [b]) => a.localeCompare(b))]);
+    const others = owners.get(owner) ?? [];
+    owners.set(owner, [...others, policy.name]);
+    const [other] = others;
+    if (other === undefined) continue;
+    const fits = (issuer.owner?.slots ?? Infinity) >= 2 * (others.length + 1);
+    const why = fits ? "each takes the keys of the other for a stranger's" : "its slots hold one rotation at a time";
+    const issue = valueIssue(["secrets", policy.name, "issuer"], `is the same owner as that of ${other}: ${why}`);
+    (fits ? gathered.warnings : gathered.issues).push(issue);
   }
-  return issues;
 }
 
 async function cronProblem(cron: string, zone: string): Promise<string | null> {

@@ -46,6 +46,8 @@ export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly settings: S;
   /** Field names of the values it issues. */
   readonly fields: readonly string[];
+  /** The settings that tell one owner from another (default: all), and how many keys each has where that is fixed. */
+  readonly owner?: { readonly by: readonly string[]; readonly slots: number };
   /** Whether `usage: [{type: issuer}]` has an answer. null: only known when it runs. */
   readonly reportsUsage: boolean | null;
   /** With `granularity` and `lag` where it reports usage. */
