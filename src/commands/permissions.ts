@@ -18,7 +18,7 @@ export const permissions = verb({
       outcome: "done",
       secrets: [],
       member: { permissions: privileges },
-      text: () => plain(listed(privileges)),
+      text: () => listed(privileges).map(plain).join("\n"),
       ...(format !== null && { instead: written(format, privileges) }),
     };
   },
@@ -46,7 +46,7 @@ function written(format: Format, privileges: Privileges): string {
   return write(privileges);
 }
 
-function listed({ aws, vault }: Privileges): string {
+function listed({ aws, vault }: Privileges): string[] {
   const lines = [
     ...aws.flatMap(({ why, actions, resources }) => [`aws: ${why}`, ...actions.map(indent), ...resources.map(on)]),
     ...vault.flatMap(({ why, path, capabilities, address, namespace }) => [
@@ -55,9 +55,7 @@ function listed({ aws, vault }: Privileges): string {
       on([address, namespace].filter((part) => part !== "").join(" ")),
     ]),
   ];
-  return lines.length === 0
-    ? "no permissions are needed beyond what the policy's own credentials are"
-    : lines.join("\n");
+  return lines.length > 0 ? lines : ["nothing beyond what the credentials in the policy are for"];
 }
 
 const indent = (line: string): string => `  ${line}`;

@@ -1,3 +1,4 @@
+import { relative } from "node:path";
 import { count } from "../ui/text.ts";
 import { verb } from "./verb.ts";
 
@@ -13,7 +14,8 @@ export const validate = verb({
       member: {
         validate: { file, secrets: names, warnings: session.warnings.map(({ at, message }) => ({ at, message })) },
       },
-      text: () => `${file}: ok: ${count(names.length, "secret")}, ${count(stores.size, "shared store")}`,
+      text: () =>
+        `${relative(session.process.cwd, file)}: ok: ${count(names.length, "secret")}, ${count(stores.size, "shared store")}`,
     };
   },
 });
