@@ -62,7 +62,7 @@ export function vaultFailure(answer: Received, asked: Asked): ProviderError {
   const { status } = answer;
   const { what, mutates } = asked;
   const said = refusalIn(answer.body);
-  const plain = decodeURI(asked.path);
+  const plain = decodeURIComponent(asked.path.replace(/\?.*/, ""));
   const refused = (kind: ProviderError["kind"], why: string, hint: string): ProviderError =>
     new ProviderError(kind, mutates && status >= 500 ? "maybe" : "no", `${what}: ${why}`, { hint });
 

@@ -121,7 +121,9 @@ async function postLogin(connection: VaultConnection, path: string, body: object
   if (granted !== null) return granted;
   if (answer.status === 400 || answer.status === 401 || answer.status === 403) {
     const hint = "check role, mount and credentials under `auth:`";
-    throw new ProviderError("unauthenticated", "no", `${what}: ${decodeURI(path)} refuses the credentials`, { hint });
+    throw new ProviderError("unauthenticated", "no", `${what}: ${decodeURIComponent(path)} refuses the credentials`, {
+      hint,
+    });
   }
   throw vaultFailure(answer, { what, path, needs: [], mutates: false, namespace: connection.namespace });
 }

@@ -132,8 +132,8 @@ class VaultAppRole implements Issuer {
   }
 
   async list(ctx: Ctx): Promise<Listing> {
-    const call = this.#call("LIST", "/secret-id", "listing secret ids", ["list"]);
-    const { keys, asOf } = await listOf(this.#vault, call.path, call.what, ctx);
+    const { path, what } = this.#call("GET", "/secret-id", "listing secret ids", ["list"]);
+    const { keys, asOf } = await listOf(this.#vault, path, what, ctx);
     const found = await each(keys, (keyId) => this.#lookUp(keyId, ctx));
     return { keys: found.filter((key) => key !== null), asOf };
   }
