@@ -1,50 +1,47 @@
 import { ProviderError } from "../../core/errors.ts";
 import type { AwsPermission, Ctx, Description, Finding } from "../../ports/context.ts";
 import { ourFields } from "../aws-body.ts";
-import { allowed, partitionOf, permissionFindings } from "../aws-permissions.ts";
+import { allowed, partitionOf, permissionFindings, type Verdict } from "../aws-permissions.ts";
 import { accountFindings, type Aws } from "../aws.ts";
-import {
-  CURRENT,
-  LARGEST,
-  type SecretClient,
-  type SecretInfo,
-  type SecretVersion,
-} from "./aws-secrets-manager-client.ts";
+import { CURRENT, LARGEST, type SecretInfo, type SecretVersion } from "./aws-secrets-manager-client.ts";
 import type { SecretPlace } from "./aws-secrets-manager-store.ts";
 
 const PENDING = "AWSPENDING";
 /** Room for what a new value may be longer than the one it replaces. */
 const MARGIN = 512;
 
-export interface Looked {
-  readonly description: Description;
-  readonly info: SecretInfo | null;
-  /** Absent where it could not be read. */
-  readonly current?: SecretVersion | null;
+/** What has to be read for it: each one call at most. */
+export interface Reads {
+  /** null: no such secret. */
+  readonly info: () => Promise<SecretInfo | null>;
+  /** null: no version is current. */
+  readonly current: () => Promise<SecretVersion | null>;
 }
 
-/** Everything that would go wrong later, found now, with one description and one read of what is current. */
-export async function describeSecret(place: SecretPlace, aws: Aws, client: SecretClient, ctx: Ctx): Promise<Looked> {
+/** Everything that would go wrong later, found now. */
+export async function describeSecret(
+  place: SecretPlace,
+  aws: Aws,
+  reads: Reads,
+  probe: (action: string) => Promise<Verdict>,
+  ctx: Ctx,
+): Promise<Description> {
   const findings: Finding[] = [];
-  const info = await allowed(findings, () => client.describe(ctx));
+  const info = await allowed(findings, reads.info);
   const account = info?.account ?? (await aws.identity(ctx)).account;
   const name = info?.answer.Name ?? nameIn(place.name);
   const binding = `aws-secrets-manager:${aws.region}:${account}:${name}`;
   const what = `secret ${name} (${aws.region})`;
   findings.push(...accountFindings(place.account, account, what));
-  if (info === undefined) return { description: { binding, findings }, info: null };
+  if (info === undefined) return { binding, findings };
   findings.push(...(info === null ? absence(place, aws.region) : standing(info, what, aws.region)));
-  const isGone = info?.answer.DeletedDate !== undefined;
-  const current = info === null || isGone ? null : await read(findings, place, client, ctx);
+  if (info !== null && info.answer.DeletedDate === undefined) await read(findings, place, reads.current);
   if (!findings.some(({ blocks }) => blocks)) {
-    const proven = info === null ? [] : (["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"] as const);
-    const probe = (action: string) =>
-      info === null ? Promise.resolve("cannot-tell" as const) : client.probe(action, ctx);
-    findings.push(
-      ...(await permissionFindings(aws, permissionsOf(place, aws.region, account), ctx, { proven, probe })),
-    );
+    const permissions = permissionsOf(place, aws.region, account);
+    const there = { proven: ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], probe } as const;
+    findings.push(...(await permissionFindings(aws, permissions, ctx, info === null ? {} : there)));
   }
-  return { description: { binding, findings }, info, ...(current !== undefined && { current }) };
+  return { binding, findings };
 }
 
 /** @param account the one it is in, where that is known */
@@ -106,22 +103,15 @@ function standing(info: SecretInfo, what: string, region: string): Finding[] {
   return findings;
 }
 
-/** @returns undefined where it could not be read */
-async function read(
-  findings: Finding[],
-  { name, layout }: SecretPlace,
-  client: SecretClient,
-  ctx: Ctx,
-): Promise<SecretVersion | null | undefined> {
+async function read(findings: Finding[], { name, layout }: SecretPlace, reading: Reads["current"]): Promise<void> {
   const unfit = (reason: Finding["reason"], message: string, hint?: string): void =>
     void findings.push({ reason, blocks: true, message, ...(hint !== undefined && { hint }) });
   if (layout.plain && Object.keys(layout.fields).length !== 1) {
     unfit("name-conflict", `${name} is plain text, which holds one field`, "name that one in `fields`");
   }
-  let current: SecretVersion | null | undefined;
   try {
-    current = await allowed(findings, () => client.get({ label: CURRENT }, ctx));
-    if (!current || current.text === null) return current;
+    const current = await allowed(findings, reading);
+    if (!current || current.text === null) return;
     const size = Buffer.byteLength(current.text);
     const present = ourFields(current.text, layout);
     if (size + (present === null ? MARGIN : 0) > LARGEST)
@@ -135,7 +125,6 @@ async function read(
     const isMember = error.message.startsWith("its member");
     unfit(isMember ? "name-conflict" : "store-unsuitable", about, error.detail.hint);
   }
-  return current;
 }
 
 function isObject(text: string): boolean {

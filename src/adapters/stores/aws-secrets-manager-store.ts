@@ -18,9 +18,9 @@ import {
 } from "./aws-secrets-manager-client.ts";
 
 const VERSION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-/** Two questions of one look: what the first one read answers the second. */
+/** Questions so close together are one look: less than the service itself may be behind. */
 const SAME_LOOK: Duration = 2000;
-/** For so long we go by what we saw of the labels; a wrong guess is refused by the compare-and-set. */
+/** For so long we go by what we know of the labels; a wrong guess is refused by the compare-and-set. */
 const RECENT: Duration = 60_000;
 
 export interface SecretPlace {
@@ -33,13 +33,10 @@ export interface SecretPlace {
   readonly account: string | undefined;
 }
 
-interface Sight {
-  /** null: none. */
-  readonly version: SecretVersion | null;
+interface Sight<T> {
+  readonly of: T;
   /** Monotonic. */
   readonly at: number;
-  /** Whether a question was answered with it. */
-  told: boolean;
 }
 
 /**
@@ -66,9 +63,11 @@ export class SecretsManagerStore implements StagedStore {
   readonly #texts = new Map<string, string | null>();
   /** Versions that are current or have been. */
   readonly #served = new Set<string>();
-  /** What AWSCURRENT was on when we last saw it. */
-  #current: Sight | null = null;
-  #info: SecretInfo | null = null;
+  /** What was read of AWSCURRENT and of the secret since we last wrote. */
+  #current: Sight<SecretVersion | null> | null = null;
+  #info: Sight<SecretInfo | null> | null = null;
+  /** What AWSCURRENT is on, read or written; null: nothing. */
+  #latest: Sight<SecretVersion | null> | null = null;
 
   constructor(
     private readonly place: SecretPlace,
@@ -84,14 +83,12 @@ export class SecretsManagerStore implements StagedStore {
   }
 
   async describe(ctx: Ctx): Promise<Description> {
-    const { description, info, current } = await describeSecret(this.place, this.aws, this.#client, ctx);
-    this.#info = info;
-    if (current !== undefined) this.#see(current).told = false;
-    return description;
+    const reads = { info: () => this.#describe(ctx), current: () => this.#look(ctx) };
+    return describeSecret(this.place, this.aws, reads, (action) => this.#client.probe(action, ctx), ctx);
   }
 
   async regions(ctx: Ctx): Promise<readonly string[]> {
-    const info = this.#info ?? (await this.#client.describe(ctx));
+    const info = this.#info === null ? await this.#describe(ctx) : this.#info.of;
     return [this.aws.region, ...(info?.replicas ?? [])];
   }
 
@@ -100,8 +97,9 @@ export class SecretsManagerStore implements StagedStore {
     const value = version === null ? null : this.#fields(version);
     if (version === null || value === null) return null;
     // Whether it has replicas we know once we have asked; how far they are has to be asked each time.
-    if (this.#info === null || this.#info.replicas.length > 0) this.#info = await this.#client.describe(ctx);
-    const lagging = this.#info?.lagging ?? [];
+    const known = this.#info?.of;
+    const info = known && known.replicas.length === 0 ? known : await this.#describe(ctx);
+    const lagging = info?.lagging ?? [];
     return { ref: version.id, value, ...(lagging.length > 0 && { lagging }) };
   }
 
@@ -115,10 +113,12 @@ export class SecretsManagerStore implements StagedStore {
     const label = labelOf(version);
     const held = await this.#find(version, ctx);
     if (held !== null) return this.#mustEqual(held, version, value);
-    const base = this.#recent()?.version ?? (await this.#look(ctx)) ?? (await this.#plant(label, version, ctx));
+    // Any siblings will do: whoever promotes it merges anew.
+    const seen = this.#recent() ? (this.#latest?.of ?? null) : await this.#look(ctx);
+    const base = seen ?? (await this.#plant(label, version, ctx));
     if (this.#fields(base)?.equals(value)) {
       // Adopted: what is served already is this version.
-      await this.#client.move(label, base.id, null, version, ctx);
+      await this.#writing(() => this.#client.move(label, base.id, null, version, ctx));
       this.#holders.set(version, base.id);
       return;
     }
@@ -127,7 +127,7 @@ export class SecretsManagerStore implements StagedStore {
 
   async put(version: string, value: SecretValue, expected: Ref | null, ctx: Ctx, fresh = false): Promise<Ref> {
     labelOf(version);
-    const now = await this.#look(ctx);
+    const now = this.#expected(value, expected) ?? (await this.#look(ctx));
     const served = now === null ? null : this.#fields(now);
     if ((served === null ? null : (now?.id ?? null)) !== expected) {
       throw new ProviderError("conflict", "no", `${this.place.name} was changed by somebody else`);
@@ -135,28 +135,45 @@ export class SecretsManagerStore implements StagedStore {
     if (now === null) return this.#first(version, value, ctx);
     if (served?.equals(value) && !fresh) return now.id;
     const target = await this.#target(version, value, now, fresh, ctx);
-    await this.#client.move(CURRENT, target.id, now.id, version, ctx);
-    this.#see(target);
+    await this.#writing(() => this.#client.move(CURRENT, target.id, now.id, version, ctx));
+    this.#serves(target);
     return target.id;
   }
 
   async discard(version: string, ctx: Ctx): Promise<void> {
     const label = labelOf(version);
-    const recent = this.#recent();
-    let id = this.#holders.get(version) ?? null;
-    if (recent === null || id === null || recent.version?.id === id) {
-      const info = await this.#client.describe(ctx);
+    const known = this.#holders.get(version);
+    let id = known === undefined ? (this.#info?.of?.holderOf(label) ?? null) : known;
+    if (!this.#recent() || id === null || this.#latest?.of?.id === id) {
+      const info = await this.#describe(ctx);
       id = info?.holderOf(label) ?? null;
       if (id === null) return;
       if (info?.holderOf(CURRENT) === id) {
         throw new ProviderError("invalid", "no", `${version} is served and cannot be discarded`);
       }
     }
-    await this.#client.move(label, null, id, version, ctx).catch((error: unknown) => {
+    await this.#unlabel(version, label, id, ctx);
+  }
+
+  async #unlabel(version: string, label: string, holder: string, ctx: Ctx): Promise<void> {
+    try {
+      await this.#writing(() => this.#client.move(label, null, holder, version, ctx));
+      this.#holders.set(version, null);
+    } catch (error) {
+      // What we knew may be wrong: whoever comes again asks first.
       this.#holders.delete(version);
+      this.#info = null;
       throw error;
-    });
-    this.#holders.set(version, null);
+    }
+  }
+
+  /** The version that is replaced, where its text is known: should it be current no more, the compare-and-set tells. */
+  #expected(value: SecretValue, ref: Ref | null): SecretVersion | null {
+    const text = ref === null ? undefined : this.#texts.get(ref);
+    if (ref === null || text === undefined) return null;
+    const version = { id: ref, text };
+    // Nothing would be compared where nothing has to be written.
+    return this.#fields(version)?.equals(value) ? null : version;
   }
 
   /**
@@ -183,16 +200,16 @@ export class SecretsManagerStore implements StagedStore {
   async #first(version: string, value: SecretValue, ctx: Ctx): Promise<Ref> {
     const [id, label, text] = [tokenOf(version), labelOf(version), this.#merged(null, value)];
     const { make, name } = this.place;
-    const labels = await orNull(this.#client.put(id, text, label, version, ctx));
+    const labels = await this.#writing(() => orNull(this.#client.put(id, text, label, version, ctx)));
     if (labels === null) {
       if (make === null) throw missing(name);
-      await this.#client.create(id, text, make, version, ctx);
+      await this.#writing(() => this.#client.create(id, text, make, version, ctx));
       await this.#client.move(label, id, null, version, ctx);
     } else if (!labels.includes(CURRENT)) {
       throw new ProviderError("conflict", "no", `${name} was given a value by somebody else`);
     }
     this.#holders.set(version, id);
-    this.#see({ id, text });
+    this.#serves({ id, text });
     return id;
   }
 
@@ -201,19 +218,19 @@ export class SecretsManagerStore implements StagedStore {
     const { make, name, layout } = this.place;
     const planted = { id: tokenOf("", name), text: layout.plain ? null : "{}" };
     // Under the label that the value gets next: nothing is left behind.
-    const labels = await orNull(this.#client.put(planted.id, planted.text, label, version, ctx));
+    const labels = await this.#writing(() => orNull(this.#client.put(planted.id, planted.text, label, version, ctx)));
     if (labels === null) {
       if (make === null) throw missing(name);
       await this.#client.create(planted.id, planted.text, make, version, ctx);
     }
-    this.#see(planted);
+    this.#serves(planted);
     return planted;
   }
 
   /** Adds a version under our label; what is there already under this token has to hold the same fields. */
   async #write(id: string, text: string, version: string, value: SecretValue, ctx: Ctx): Promise<SecretVersion> {
     try {
-      await this.#client.put(id, text, labelOf(version), version, ctx);
+      await this.#writing(() => this.#client.put(id, text, labelOf(version), version, ctx));
     } catch (error) {
       if (!(error instanceof ProviderError) || error.kind !== "conflict") throw error;
       const there = await this.#client.get({ id }, ctx);
@@ -234,7 +251,7 @@ export class SecretsManagerStore implements StagedStore {
     const text = known == null ? undefined : this.#texts.get(known);
     if (known != null && text !== undefined) return { id: known, text };
     const label = labelOf(version);
-    if (this.#info !== null && known == null && this.#info.holderOf(label) === null) return null;
+    if (known === undefined && this.#info?.of != null && this.#info.of.holderOf(label) === null) return null;
     const held = await this.#client.get({ label }, ctx);
     this.#holders.set(version, held?.id ?? null);
     if (held !== null) this.#know(held);
@@ -243,20 +260,35 @@ export class SecretsManagerStore implements StagedStore {
   }
 
   async #look(ctx: Ctx): Promise<SecretVersion | null> {
-    const seen = this.#current;
-    if (seen !== null && !seen.told && performance.now() - seen.at < SAME_LOOK) {
-      seen.told = true;
-      return seen.version;
-    }
-    return this.#see(await this.#client.get({ label: CURRENT }, ctx)).version;
+    if (this.#current !== null && ageOf(this.#current) < SAME_LOOK) return this.#current.of;
+    const at = performance.now();
+    const version = await this.#client.get({ label: CURRENT }, ctx);
+    this.#current = { of: version, at };
+    this.#serves(version);
+    return version;
   }
 
-  #see(version: SecretVersion | null): Sight {
-    if (version !== null) {
-      this.#know(version);
-      this.#served.add(version.id);
-    }
-    return (this.#current = { version, at: performance.now(), told: true });
+  async #describe(ctx: Ctx): Promise<SecretInfo | null> {
+    if (this.#info !== null && ageOf(this.#info) < SAME_LOOK) return this.#info.of;
+    const at = performance.now();
+    const info = await this.#client.describe(ctx);
+    this.#info = { of: info, at };
+    return info;
+  }
+
+  /** What was seen before a write of ours proves nothing after it, nor after one whose answer was lost. */
+  async #writing<T>(write: () => Promise<T>): Promise<T> {
+    const forget = (): void => {
+      this.#current = null;
+      if (this.#info !== null) this.#info = { ...this.#info, at: -Infinity };
+    };
+    forget();
+    return write().finally(forget);
+  }
+
+  #serves(version: SecretVersion | null): void {
+    this.#latest = { of: version, at: performance.now() };
+    if (version !== null) this.#know({ ...version, wasServed: true });
   }
 
   #know({ id, text, wasServed }: SecretVersion): void {
@@ -264,8 +296,8 @@ export class SecretsManagerStore implements StagedStore {
     if (wasServed) this.#served.add(id);
   }
 
-  #recent(): Sight | null {
-    return this.#current !== null && performance.now() - this.#current.at < RECENT ? this.#current : null;
+  #recent(): boolean {
+    return this.#latest !== null && ageOf(this.#latest) < RECENT;
   }
 
   #mustEqual(held: SecretVersion, version: string, value: SecretValue): void {
@@ -283,6 +315,10 @@ export class SecretsManagerStore implements StagedStore {
     if (size <= LARGEST) return merged;
     throw new ProviderError("invalid", "no", `${this.place.name} would grow to ${size} bytes, more than ${LARGEST}`);
   }
+}
+
+function ageOf({ at }: Sight<unknown>): Duration {
+  return performance.now() - at;
 }
 
 function labelOf(version: string): string {
