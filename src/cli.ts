@@ -15,8 +15,12 @@ async function start(): Promise<void> {
   ] as const) {
     process.on(name, () => (stop.signal.aborted ? process.exit(code) : stop.abort(name)));
   }
-  // Whoever read our output has gone; that is no reason to leave work half done.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+  // Whoever read our output has gone, or has no room for it: no reason to leave work half done.
+  let lost: string | null = null;
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => (lost = code === "EPIPE" ? null : (code ?? "?")));
+  process.stderr.on("error", () => {});
+  // What the AWS SDK says of old Node versions is about the next version of keyturn, not about this run.
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   const crashed = new Promise<never>((_, reject) => {
     process.on("uncaughtException", reject);
     process.on("unhandledRejection", reject);
@@ -27,5 +31,6 @@ async function start(): Promise<void> {
   const world = { argv, stdin, stdout, stderr, env, cwd: process.cwd(), version: KEYTURN_VERSION, now: Date.now };
   const code = await main({ ...world, signal: stop.signal, crashed });
   await Promise.all([stdout, stderr].map((stream) => new Promise((done) => stream.write("", () => done(null)))));
-  process.exit(code);
+  if (lost !== null) process.stderr.write(`keyturn: the answer could not be written (${lost})\n`);
+  process.exit(lost !== null && code === 0 ? 1 : code);
 }

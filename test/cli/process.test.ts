@@ -1,4 +1,5 @@
 import { spawn as spawnPty } from "@lydell/node-pty";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -134,6 +135,12 @@ describe("streams", () => {
     child.stdout?.destroy();
     const { code, stderr } = await ending(child);
     expect([code, stderr]).toEqual([0, ""]);
+  });
+
+  test("an answer that nobody could write down is a failure", async () => {
+    const shell = spawn("sh", ["-c", `${process.execPath} ${BIN} schema > /dev/full`], { cwd: b.folder, env: b.env });
+    const { code, stderr } = await ending(shell);
+    expect([code, stderr]).toEqual([1, "keyturn: the answer could not be written (ENOSPC)\n"]);
   });
 
   test("a watch ends when nobody reads it any more", async () => {

@@ -1,3 +1,4 @@
+import { registry } from "../../src/adapters/registry.ts";
 import { describe, expect, test } from "vitest";
 import { ISSUER, policyWith, refusal, STORES } from "./support.ts";
 
@@ -75,14 +76,14 @@ const cases: [string, string, string][] = [
   ],
   [
     "type of a later version",
-    policyWith(`issuer: { type: aws-iam, user: a }\n${STORES}`),
-    'rotation.config.yaml:4:21: secrets.payments.issuer.type: issuer type "aws-iam" is not in this version: known are api-keys',
+    policyWith(`issuer: { type: random, length: 32 }\n${STORES}`),
+    `rotation.config.yaml:4:21: secrets.payments.issuer.type: issuer type "random" is not in this version: known are ${Object.keys(registry.issuer).join(", ")}`,
   ],
   [
     "inherited names are no types",
     policyWith(`issuer: { type: constructor }\nstores: [{ use: toString }]`),
     [
-      "rotation.config.yaml:4:21: secrets.payments.issuer.type: unknown issuer type: known are api-keys, aws-iam, vault-approle, random, exec",
+      `rotation.config.yaml:4:21: secrets.payments.issuer.type: unknown issuer type: known are ${[...Object.keys(registry.issuer), ...registry.planned.issuer].join(", ")}`,
       "rotation.config.yaml:5:21: secrets.payments.stores[0].use: unknown store",
     ].join("\n"),
   ],
