@@ -88,6 +88,19 @@ const cases: [string, string, string][] = [
     ].join("\n"),
   ],
   [
+    "one IAM user in two secrets",
+    [
+      "version: 1",
+      "secrets:",
+      ...["one", "two"].flatMap((name) => [
+        `  ${name}:`,
+        `    issuer: { type: aws-iam, user: app, expect: { account: "123456789012" }, exclusive: ${name === "one"} }`,
+        "    stores: [{ type: local }]",
+      ]),
+    ].join("\n"),
+    "rotation.config.yaml:7:13: secrets.two.issuer: is the same owner as that of one: its slots hold one rotation at a time",
+  ],
+  [
     "usage of another type",
     policyWith(`${GOOD}\nusage: [{ type: isuer }]`),
     'rotation.config.yaml:6:21: secrets.payments.usage[0].type: unknown usage type "isuer": did you mean "issuer"?',

@@ -110,6 +110,7 @@ describe.runIf(there).concurrent("what keeps a rotation of IAM keys from going o
     expect([code, document.secrets[0].outcome, document.secrets[0].reason]).toEqual([0, "waiting", "old-key-in-use"]);
     const old = document.secrets[0].versions.find((version: { keyId: string }) => version.keyId === id);
     expect(old.lastUsedBy).toContain("s3 (eu-west-1)");
+    expect(document.secrets[0].message).toMatch(/ 2 min( \d+ s)? ago by s3 \(eu-west-1\)/);
     expect(made.mutations()).toEqual(["CreateAccessKey"]);
     expect((await made.keys())[id]).toBe("Active");
   });

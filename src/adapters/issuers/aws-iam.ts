@@ -58,6 +58,7 @@ export const adapter: IssuerAdapter<typeof settings> = {
   type: "aws-iam",
   settings,
   fields: [ID, SECRET],
+  owner: { by: ["user", "endpoint", "expect"], slots: 2 },
   reportsUsage: true,
   published: { ...TIMING, granularity: USAGE.granularity, lag: USAGE.lag },
   create: (options, _secret, deps, stores) => new AwsIam(options, deps, stores),
