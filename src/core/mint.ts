@@ -89,7 +89,7 @@ function gauge(c: Case): Decision | null {
   )
     return null;
   ask(c, { look: "usage" });
-  return note({ fact: "usage-looked", memories: { [from.id]: rememberAll(from, c.rules, c.seen) } });
+  return note({ fact: "usage-looked", memories: { [from.id]: rememberAll(from, c.rules, c.seen, c.now.doc) } });
 }
 
 /** A dead key of ours that is still listed: a lagging listing, or it is not dead after all. */

@@ -32,10 +32,13 @@ export type DeliveryId = string;
 export const STATUSES = ["minting", "pending", "current", "retiring", "disabled", "abandoned", "destroyed"] as const;
 export type VersionStatus = (typeof STATUSES)[number];
 
-/** What the document remembers of one monitor's answers about one key. Instants on the monitor's clock. */
+/** What the document remembers of one monitor's answers about one key. Instants but `at` are the monitor's. */
 export interface UsageMemory {
   readonly from: Instant;
   readonly until: Instant;
+  /** How far the newest look reached, whether or not it could conclude anything, and the document's instant then. */
+  readonly reached: Instant;
+  readonly at: Instant;
   /** Why the newest look could conclude nothing from silence; null when it could. */
   readonly unknown: string | null;
   readonly who: Readonly<Record<string, CallerMemory>>;

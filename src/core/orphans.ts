@@ -229,7 +229,7 @@ function usageDelay(c: Case): Duration {
 function usedByAnybody(c: Case, version: Version): boolean {
   if (c.rules.usage === "none") return false;
   ask(c, { look: "usage" });
-  return Object.values(rememberAll(version, c.rules, c.seen)).some((memory) =>
+  return Object.values(rememberAll(version, c.rules, c.seen, c.now.doc)).some((memory) =>
     Object.values(memory.who).some((m) => m.count > 0 || m.deniedAt !== null),
   );
 }

@@ -57,7 +57,7 @@ function refusals(version: Version): number {
 function afterLook(c: Case, victim: Version): { readonly state: Case["state"]; readonly fact: Fact } {
   const memories: Record<VersionId, Readonly<Record<string, UsageMemory>>> = {};
   for (const version of [victim, wanted(c)])
-    if (version !== null) memories[version.id] = rememberAll(version, c.rules, c.seen);
+    if (version !== null) memories[version.id] = rememberAll(version, c.rules, c.seen, c.now.doc);
   const versions = c.state.versions.map((v) =>
     memories[v.id] === undefined ? v : { ...v, usage: memories[v.id] ?? v.usage, usageLookedAt: c.now.doc },
   );

@@ -86,7 +86,7 @@ function soak(c: Case, victim: Version): Decision | null {
   const glance = nextGlance(c, victim, until);
   if (!watches(c) || glance > c.now.doc) return resting(glance);
   ask(c, { look: "usage" });
-  const memories = rememberAll(victim, c.rules, c.seen);
+  const memories = rememberAll(victim, c.rules, c.seen, c.now.doc);
   const looked = { fact: "usage-looked", memories: { [victim.id]: memories } } as const;
   // Only what is newer than the look before: each refused use speaks up once.
   const refused = Object.entries(memories).flatMap(([id, memory]) =>

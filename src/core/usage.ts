@@ -9,8 +9,14 @@ const CALLERS_KEPT = 64;
 export const ANYONE = "anyone";
 
 /** What is remembered after one more answer of a monitor. Silence is only ever concluded from what is covered. */
-export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monitor: MonitorRules): UsageMemory {
+export function remember(
+  memory: UsageMemory | undefined,
+  seen: KeyUsage,
+  monitor: MonitorRules,
+  now: Instant,
+): UsageMemory {
   const covered = seen.status === "covered";
+  const reached = Math.max(seen.until, ...seen.events.map((event) => event.last));
   const who: Record<string, CallerMemory> = { ...memory?.who };
   for (const event of seen.events) {
     const old = who[event.who];
@@ -37,6 +43,8 @@ export function remember(memory: UsageMemory | undefined, seen: KeyUsage, monito
   );
   return {
     from: watchedFrom(memory, seen),
+    reached: Math.max(memory?.reached ?? -Infinity, reached),
+    at: memory === undefined || reached > memory.reached ? now : memory.at,
     until: covered ? Math.max(memory?.until ?? -Infinity, seen.until) : (memory?.until ?? seen.from),
     unknown: covered ? null : (seen.why ?? "the monitor cannot tell"),
     who: Object.fromEntries(newest.slice(0, CALLERS_KEPT)),
@@ -55,6 +63,7 @@ export function rememberAll(
   version: Version,
   rules: SecretRules,
   observed: Observed,
+  now: Instant,
 ): Readonly<Record<string, UsageMemory>> {
   if (rules.usage === "none" || observed.usage === null || version.keyId === null) return version.usage;
   const memories: Record<string, UsageMemory> = {};
@@ -68,6 +77,7 @@ export function rememberAll(
       version.usage[monitor.id],
       key ?? { status: "unknown", from: start, until: start, why, events: [] },
       monitor,
+      now,
     );
   }
   return memories;
@@ -240,16 +250,17 @@ function judgePart(
   const until = memory?.until ?? 0;
   const silence = memory === undefined ? 0 : until - Math.max(last, memory.from);
   const unknown = memory === undefined ? "not looked at yet" : memory.unknown;
-  const looked = old.usageLookedAt ?? now.doc;
+  const at = memory?.at ?? now.doc;
+  const lastAt = seen ? at - Math.max(0, (memory?.reached ?? 0) - last) : null;
   return {
-    verdict: verdictOf({ unknown, seen, silence, sinceLast: until - last, floor }, off),
+    verdict: verdictOf({ unknown, lastAt, silence, floor, now: now.doc }, off),
     optional: monitor.optional,
     gap,
     floor,
     tooSlow,
-    lastAt: seen ? looked - Math.max(0, until - last) : null,
+    lastAt,
     by: monitor.traits.names === "consumer" ? null : (mine.find((m) => m.last === last)?.who ?? "") || null,
-    quietBy: unknown === null ? looked + Math.max(0, floor - silence) : null,
+    quietBy: unknown === null ? at + Math.max(0, floor - silence) : null,
     why: unknown ?? (seen ? null : "never seen on this key; not watched for a whole window yet"),
   };
 }
@@ -257,20 +268,18 @@ function judgePart(
 interface Silence {
   /** Why nothing may be concluded from silence; null: it may. */
   readonly unknown: string | null;
-  readonly seen: boolean;
+  readonly lastAt: Instant | null;
   /** How long nothing was seen while everything would have been. */
   readonly silence: Duration;
-  readonly sinceLast: Duration;
   readonly floor: Duration;
+  readonly now: Instant;
 }
 
-function verdictOf(
-  { unknown, seen, silence, sinceLast, floor }: Silence,
-  off: UsageContext["off"],
-): Judgement["verdict"] {
-  if (unknown === null) return silence >= floor ? "quiet" : seen ? "in-use" : "unknown";
+/** What was seen counts as seen from a monitor that knows no silence, too, until it is older than the floor. */
+function verdictOf({ unknown, lastAt, silence, floor, now }: Silence, off: UsageContext["off"]): Judgement["verdict"] {
+  if (unknown === null) return silence >= floor ? "quiet" : lastAt === null ? "unknown" : "in-use";
   if (off?.has("unknown-is-not-silent")) return "quiet";
-  return seen && sinceLast < floor ? "in-use" : "unknown";
+  return lastAt !== null && now - lastAt < floor ? "in-use" : "unknown";
 }
 
 /** When usage may be looked at again: at most once per quiet/8, and no sooner than it could make a difference. */

@@ -161,7 +161,16 @@ describe("3.9 quiet", () => {
     const looked = (ago: number) => {
       const v1 = version("v1", "retiring", {
         usageLookedAt: T - ago,
-        usage: { log: { from: 0, until: T - ago, unknown: null, who: { web: caller({ last: T - ago - S }) } } },
+        usage: {
+          log: {
+            from: 0,
+            until: T - ago,
+            reached: T - ago,
+            at: T - ago,
+            unknown: null,
+            who: { web: caller({ last: T - ago - S }) },
+          },
+        },
       });
       return verdict({
         state: overlapping(3 * H, { versions: [v1, version("v2", "current")] }),
@@ -197,7 +206,7 @@ describe("3.10 soak", () => {
       versions: [
         version("v1", "disabled", {
           disabledAt: T - H,
-          usage: { log: { from: 0, until: T - H, unknown: null, who } },
+          usage: { log: { from: 0, until: T - H, reached: T - H, at: T - H, unknown: null, who } },
           usageLookedAt: T - H,
           ...v1,
         }),

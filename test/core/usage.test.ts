@@ -21,7 +21,7 @@ function covered(from: number, until: number, ...events: readonly UsageEvent[]):
 
 function looks(monitor: MonitorRules, ...answers: readonly KeyUsage[]): UsageMemory {
   return answers.reduce<UsageMemory | undefined>(
-    (memory, seen) => remember(memory, seen, monitor),
+    (memory, seen) => remember(memory, seen, monitor, T),
     undefined,
   ) as UsageMemory;
 }
@@ -84,7 +84,7 @@ function caller(ago: number, more: Partial<CallerMemory> = {}): CallerMemory {
 }
 
 function memory(who: Readonly<Record<string, CallerMemory>>, more: Partial<UsageMemory> = {}): UsageMemory {
-  return { from: 0, until: T, unknown: null, who, ...more };
+  return { from: 0, until: T, reached: T, at: T, unknown: null, who, ...more };
 }
 
 interface Scene extends RulesPatch {
@@ -282,18 +282,46 @@ test("a look that failed first, then a monitor that has watched for an hour only
     ...observed(),
     usage: { log: { failed: { reason: "provider-unavailable", message: "no answer" } } },
   };
-  v1 = { ...v1, usage: rememberAll(v1, r, failed), usageLookedAt: T };
+  v1 = { ...v1, usage: rememberAll(v1, r, failed, T), usageLookedAt: T };
   const answer = observed({ usage: { log: { "key-v1": { status: "covered", from: T - H, until: T, events: [] } } } });
-  v1 = { ...v1, usage: rememberAll(v1, r, answer), usageLookedAt: T };
+  v1 = { ...v1, usage: rememberAll(v1, r, answer, T), usageLookedAt: T };
   const state = overlapping(0, { versions: [v1, version("v2", "current")] });
   expect(judge(v1, version("v2", "current"), { state, rules: r, now: NOW })[0]?.verdict).toBe("unknown");
 });
 
 test("a hole between two looks: silence is proven from the hole's end only", () => {
   const r = rules({ usage: [MONITOR], consumers: [consumer("web")], overlap: { quiet: 2 * H } });
-  const first = remember(undefined, { status: "covered", from: T - 20 * H, until: T - 10 * H, events: [] }, MONITOR);
-  const usage = { log: remember(first, { status: "covered", from: T - H, until: T, events: [] }, MONITOR) };
+  const first = remember(
+    undefined,
+    { status: "covered", from: T - 20 * H, until: T - 10 * H, events: [] },
+    MONITOR,
+    T - 10 * H,
+  );
+  const usage = { log: remember(first, { status: "covered", from: T - H, until: T, events: [] }, MONITOR, T) };
   const v1 = version("v1", "retiring", { usage, usageLookedAt: T });
   const state = overlapping(0, { versions: [v1, version("v2", "current")] });
   expect(judge(v1, version("v2", "current"), { state, rules: r, now: NOW })[0]?.verdict).toBe("unknown");
+});
+
+test("what a monitor that knows no silence has seen counts until it is older than the floor", () => {
+  const trail = { ...MONITOR, id: "trail", optional: true };
+  const r = rules({ usage: [MONITOR, trail], consumers: [consumer("web")], overlap: { quiet: QUIET } });
+  const judgedAt = (now: number) => {
+    const known = { log: memory({ web: caller(98 * H) }, { until: T + now, reached: T + now, at: T + now }) };
+    const unsure = (until: number, ...events: readonly UsageEvent[]): KeyUsage => ({
+      status: "unknown",
+      from: until,
+      until,
+      why: "it may say seen alone",
+      events,
+    });
+    const first = remember(undefined, unsure(T - H), trail, T - H);
+    const seen = remember(first, unsure(T, used("web", T, T)), trail, T);
+    const usage = { ...known, trail: remember(seen, unsure(T + now), trail, T + now) };
+    const v1 = version("v1", "retiring", { usage, usageLookedAt: T + now });
+    const state = overlapping(0, { versions: [v1, version("v2", "current")] });
+    return judge(v1, version("v2", "current"), { state, rules: r, now: { doc: T + now, wall: T + now } })[0];
+  };
+  expect(judgedAt(S)?.verdict).toBe("in-use");
+  expect(judgedAt(98 * H)).toMatchObject({ verdict: "quiet", lastAt: T });
 });
