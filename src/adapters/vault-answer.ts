@@ -71,7 +71,8 @@ export function vaultFailure(answer: Received, asked: Asked): ProviderError {
   if (status === 501) return refused("unavailable", "Vault is not initialised", "vault status");
   if (status === 472 || status === 473)
     return refused("unavailable", "this is a standby of another cluster", "set VAULT_ADDR to the primary cluster");
-  if (status === 412) return refused("unavailable", "this node has not got our last write yet", "ask the active node");
+  if (status === 412 || (status === 429 && said === ""))
+    return refused("unavailable", "this node has not got our last write yet", "ask the active node");
   if (said === null) {
     if (status >= 200 && status < 300) return unlike(asked, status);
     const failure = failureOf(answer, what, mutates);

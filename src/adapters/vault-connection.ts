@@ -34,7 +34,7 @@ export interface Received {
   readonly headers: HttpAnswer["headers"];
 }
 
-/** A standby that lags behind our own last write says so by 412; it is asked again so often. */
+/** A standby that lags behind our own last write says so; it is asked again so often, after so many ms. */
 const LAGGING_LOOKS = 5;
 const LAGGING_PAUSE = 300;
 
@@ -51,7 +51,8 @@ const LAGGING_PAUSE = 300;
  * is: whoever answered there could have read the token anyway. Any other redirect is refused.
  *
  * Reads follow our own writes: the `X-Vault-Index` of the last write is sent along, and a node that has not got
- * that far answers 412, which did nothing (developer.hashicorp.com/vault/docs/enterprise/consistency).
+ * that far refuses: Vault Enterprise by 412 (developer.hashicorp.com/vault/docs/enterprise/consistency), OpenBao's
+ * read-enabled standbys by a 429 without a word (seen with 2.7.2). Such a read is sent again a few times.
  */
 export class VaultConnection {
   /** Scheme, host and port, and a path where the server stands below one. */
@@ -93,7 +94,7 @@ export class VaultConnection {
       };
       const options = { method, path: `/${path}`, json: body ?? true, headers, ours: { ctx, mutates } };
       const answer = (await (ofCluster ? this.#ofCluster : this.#client).request(options)) as HttpAnswer;
-      if (answer.status === 412 && !mutates && look < LAGGING_LOOKS) {
+      if (!mutates && look < LAGGING_LOOKS && lags(answer)) {
         await this.#sleep(LAGGING_PAUSE, ctx.signal);
         continue;
       }
@@ -168,6 +169,11 @@ interface SdkOptions {
   readonly headers: Readonly<Record<string, string>>;
   readonly json: object | true;
   readonly ours: { readonly ctx: Ctx; readonly mutates: boolean };
+}
+
+/** The node has not got the write yet that it was told of; a 429 for too many requests says so. */
+function lags({ status, text }: HttpAnswer): boolean {
+  return status === 412 || (status === 429 && /^\s*\{"errors":\[\]\}\s*$/.test(text));
 }
 
 /** Where nobody could be reached, what to look at. */

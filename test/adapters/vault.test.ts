@@ -207,13 +207,16 @@ describe.runIf(there)("reaching Vault", () => {
     expect(odd).toMatchObject({ kind: "invalid", applied: "no" });
   });
 
-  test("reads follow our own writes: a node that lags is asked again", async () => {
+  test.each([
+    [412, "required index state not present"],
+    [429, null],
+  ])("reads follow our own writes: a node that lags (%i) is asked again", async (status, word) => {
     let lagging = 2;
     const through = await relay(
       (call, outgoing) => {
         if (call.method !== "GET" || lagging-- <= 0) return false;
-        outgoing.writeHead(412, { connection: "close" });
-        outgoing.end('{"errors":["required index state not present"]}');
+        outgoing.writeHead(status, { connection: "close" });
+        outgoing.end(JSON.stringify({ errors: word === null ? [] : [word] }));
         return true;
       },
       (call) => (call.method === "POST" ? { "x-vault-index": "the-index-of-it" } : {}),

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { request as secureRequest } from "node:https";
 import { tmpdir } from "node:os";
@@ -143,6 +143,89 @@ function requester(caFile: string): Requester {
       sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
   };
+}
+
+/** Two nodes over replicated storage: the active one, and a standby that answers reads from a copy of its own. */
+export async function startBaoCluster(): Promise<{
+  readonly active: string;
+  readonly standby: string;
+  readonly rootToken: string;
+  stop(): Promise<void>;
+}> {
+  const bin = await baoProgram();
+  if (bin === null) throw new Error("ask baoProgram() first");
+  const folder = await mkdtemp(join(tmpdir(), "keyturn-bao-cluster-"));
+  const ends: (() => Promise<void>)[] = [];
+  const said: string[] = [];
+  const node = async (name: string): Promise<string> => {
+    const [port, peer] = [await freePort(), await freePort()];
+    const [data, config] = [join(folder, name), join(folder, `${name}.hcl`)];
+    await mkdir(data);
+    await writeFile(
+      config,
+      `storage "raft" {
+  path = "${data}"
+  node_id = "${name}"
+}
+listener "tcp" {
+  address = "127.0.0.1:${port}"
+  cluster_address = "127.0.0.1:${peer}"
+  tls_disable = true
+}
+api_addr = "http://127.0.0.1:${port}"
+cluster_addr = "http://127.0.0.1:${peer}"
+`,
+    );
+    const env = { PATH: process.env["PATH"] ?? "", HOME: folder };
+    const child = spawn(join(bin, "bao"), ["server", `-config=${config}`], { env, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => void said.push(text));
+    const closed = once(child, "close");
+    ends.push(async () => {
+      child.kill("SIGKILL");
+      await closed;
+    });
+    return `http://127.0.0.1:${port}`;
+  };
+  const stop = async (): Promise<void> => {
+    for (const end of ends) await end();
+    await rm(folder, { recursive: true, force: true });
+  };
+  let rootToken = "";
+  const until = async (what: string, holds: () => Promise<boolean>): Promise<void> => {
+    for (let waited = 0; !(await holds().catch(() => false)); waited += 100) {
+      if (waited > 30_000) throw new Error(`OpenBao's cluster: ${what}: ${said.join("").slice(-2000)}`);
+      await sleep(100);
+    }
+  };
+  const ask = (method: string, url: string, body?: object): Promise<BaoAnswer> =>
+    plain(method, url, { "x-vault-token": rootToken, connection: "close" }, body);
+  try {
+    const active = await node("one");
+    let key = "";
+    await until("no node answers", async () => {
+      const { status, body } = await ask("PUT", `${active}/v1/sys/init`, { secret_shares: 1, secret_threshold: 1 });
+      if (status === 200) [key, rootToken] = [body.keys[0], body.root_token];
+      return status === 200;
+    });
+    await ask("PUT", `${active}/v1/sys/unseal`, { key });
+    await until("no node is active", async () => (await ask("GET", `${active}/v1/sys/health`)).status === 200);
+    await ask("POST", `${active}/v1/sys/mounts/secret`, { type: "kv", options: { version: "2" } });
+    const standby = await node("two");
+    await until("the second node does not join", async () => {
+      const { status } = await ask("POST", `${standby}/v1/sys/storage/raft/join`, { leader_api_addr: active });
+      return status === 200;
+    });
+    await ask("PUT", `${standby}/v1/sys/unseal`, { key });
+    await until("the standby does not answer", async () => {
+      const { status } = await ask("GET", `${standby}/v1/secret/config`);
+      return status === 200;
+    });
+    return { active, standby, rootToken, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 async function freePort(): Promise<number> {

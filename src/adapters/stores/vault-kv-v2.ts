@@ -140,7 +140,8 @@ export class KvV2Store implements StagedStore {
     const value = staged?.data == null ? null : unnamed(staged.data, {});
     if (main !== null && (value === null ? this.#put === version : value.includes(main.value)))
       throw new ProviderError("invalid", "no", `${version} is served and cannot be discarded`);
-    if (staged !== null) await this.#remove(path, version, ctx);
+    // Also where nothing was seen, for a copy may lag: removing what is not there is success.
+    await this.#remove(path, version, ctx);
   }
 
   async #remove(path: string, version: string, ctx: Ctx): Promise<void> {
