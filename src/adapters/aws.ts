@@ -38,8 +38,6 @@ const QUOTAS: readonly { readonly actions: readonly AwsAction[]; readonly quota:
   { actions: ["ssm:PutParameter"], quota: 3 },
   { actions: ["cloudtrail:LookupEvents"], quota: 2 },
 ];
-const limiters = new Limiters();
-
 /** A command of the SDK, typed by what it answers. */
 export interface AwsCommand<O> {
   readonly input: object;
@@ -179,7 +177,7 @@ export class Aws {
     const where = [this.region, this.at.profile, this.at.endpoint].filter((part) => part !== undefined).join(" ");
     const { sleep, debug } = this.deps;
     const world = { now: () => performance.now(), random: Math.random, sleep, debug };
-    return limiters.of(`${what} ${where}`, known?.quota ?? null, world);
+    return knownTo(this.deps.env).limiters.of(`${what} ${where}`, known?.quota ?? null, world);
   }
 
   #client(service: Service): Promise<SdkClient> {
@@ -265,7 +263,9 @@ function credentialsOf(profile: string | undefined, { env }: AdapterDeps): Crede
   });
 }
 
+/** What a process knows of AWS under one environment: its own. */
 interface Known {
+  readonly limiters: Limiters;
   readonly places: Map<string, Aws>;
   readonly profiles: Map<string, Credentials>;
 }
@@ -288,7 +288,7 @@ export function forgetAwsCredentials({ env }: Pick<AdapterDeps, "env">): void {
 }
 
 function knownTo(env: AdapterDeps["env"]): Known {
-  const there = known.get(env) ?? { places: new Map(), profiles: new Map() };
+  const there = known.get(env) ?? { limiters: new Limiters(), places: new Map(), profiles: new Map() };
   known.set(env, there);
   return there;
 }

@@ -93,7 +93,7 @@ function secured(
   const host = target.hostname.replace(/^\[|\]$/g, "");
   const servername = isIP(host) === 0 ? { servername: host } : {};
   const secure = tls.connect({ host, ...servername, ALPNProtocols: ["http/1.1"], ...options, socket });
-  const abort = (): void => void secure.destroy();
+  const abort = (): void => void (secure.destroy(), socket.destroy());
   const closed = (): void => fail(new Error("closed", { cause: { proxy: "the connection was closed" } }));
   signal.addEventListener("abort", abort, { once: true });
   secure.once("error", fail);

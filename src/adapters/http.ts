@@ -55,6 +55,7 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
     let written = false;
     let settled = false;
     let outgoing: ClientRequest | undefined;
+    const over = new AbortController();
     const place = originOf(options.url);
     const lost = (why: string): ProviderError => {
       const applied: Applied = mutates && written ? "maybe" : "no";
@@ -65,6 +66,7 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
       settled = true;
       clearTimeout(timer);
       ctx.signal.removeEventListener("abort", onAbort);
+      over.abort();
       finish();
     };
     const fail = (error: unknown): void => {
@@ -78,7 +80,7 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
     if (ctx.signal.aborted) return onAbort();
 
     try {
-      outgoing = open(options);
+      outgoing = open(options, over.signal);
     } catch {
       return fail(new ProviderError("invalid", "no", `${options.method} ${place}: not a request that can be sent`));
     }
@@ -150,8 +152,8 @@ export function retryAfterOf(header: string | undefined, now: number): Duration 
   return Number.isNaN(at) ? null : Math.max(0, at - now);
 }
 
-/** The request with its connection under way; nothing is written before `end`. */
-function open({ method, url, headers, agent, tls, proxy }: HttpRequest): ClientRequest {
+/** The request with its connection under way; nothing is written before `end`. `over` ends a tunnel, made or not. */
+function open({ method, url, headers, agent, tls, proxy }: HttpRequest, over: AbortSignal): ClientRequest {
   const target = new URL(url);
   const secure = target.protocol === "https:";
   if (!secure && target.protocol !== "http:") throw new TypeError("neither http nor https");
@@ -168,16 +170,13 @@ function open({ method, url, headers, agent, tls, proxy }: HttpRequest): ClientR
     });
   }
   const { agent: _none, ...own } = common;
-  const connecting = new AbortController();
-  const sending = https.request(target, {
+  return https.request(target, {
     ...own,
     createConnection: (_options, done) => {
-      tunnel(via, target, tls ?? {}, connecting.signal, done);
+      tunnel(via, target, tls ?? {}, over, done);
       return undefined;
     },
   });
-  sending.once("close", () => connecting.abort());
-  return sending;
 }
 
 /** Calls back in the tick in which the connection is there, or at once when it is an old one. */

@@ -3,6 +3,7 @@ import http from "node:http";
 import https from "node:https";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import { proxyOf } from "../../src/adapters/http-proxy.ts";
 import { failureOf, request, retryAfterOf, type HttpRequest } from "../../src/adapters/http.ts";
 import { ProviderError } from "../../src/core/errors.ts";
 
@@ -215,6 +216,114 @@ describe("a lost answer", () => {
       socket.end("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
     );
     expect(await failure(send(url, { timeout: 5_000 }))).toMatchObject({ kind: "unavailable", applied: "maybe" });
+  });
+});
+
+describe("a proxy", () => {
+  /** Takes what it is handed to the target that was asked for. */
+  async function proxy(refusal?: number): Promise<{ url: string; asked: (readonly [string, string | undefined])[] }> {
+    const asked: (readonly [string, string | undefined])[] = [];
+    const server = http.createServer((incoming, outgoing) => {
+      asked.push([`${incoming.method} ${incoming.url}`, incoming.headers["proxy-authorization"]]);
+      if (refusal !== undefined) return void outgoing.writeHead(refusal).end();
+      const { method = "", headers } = incoming;
+      const onwards = http.request(incoming.url ?? "", { method, headers }, (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 0, answer.headers);
+        answer.pipe(outgoing);
+      });
+      incoming.pipe(onwards);
+    });
+    server.on("connect", (incoming, socket) => {
+      asked.push([`${incoming.method} ${incoming.url}`, incoming.headers["proxy-authorization"]]);
+      if (refusal !== undefined) return void socket.end(`HTTP/1.1 ${refusal} No\r\n\r\n`);
+      const onwards = connect(Number((incoming.url ?? "").split(":")[1]), "127.0.0.1", () => {
+        socket.write("HTTP/1.1 200 Connected\r\n\r\n");
+        socket.pipe(onwards).pipe(socket);
+      });
+      for (const end of [socket, onwards]) {
+        end.on("error", () => {});
+        end.on("close", () => void (socket.destroy(), onwards.destroy()));
+      }
+    });
+    return { url: await listening(server), asked };
+  }
+
+  async function secure(): Promise<{ url: string; ca: string; requests: string[] }> {
+    const requests: string[] = [];
+    const { key, cert } = selfSigned();
+    const server = https.createServer({ key, cert }, (incoming, response) => {
+      requests.push(`${incoming.method} ${incoming.url}`);
+      incoming.resume().on("end", () => response.end("hello"));
+    });
+    return { url: (await listening(server)).replace("http:", "https:"), ca: cert, requests };
+  }
+
+  it("is handed http requests, with the user and password of its URL", async () => {
+    const { url: via, asked } = await proxy();
+    const target = await serve((incoming, response) => response.end(`${incoming.method} ${incoming.url}`));
+    const answer = await send(`${target}/a?b=c`, { body: "x", proxy: via.replace("//", "//me:pass%20word@") });
+    expect(answer.text).toBe("POST /a?b=c");
+    const pair = Buffer.from("me:pass word").toString("base64");
+    expect(asked).toEqual([[`POST ${target}/a?b=c`, `Basic ${pair}`]]);
+  });
+
+  it("opens a tunnel for https; the fence comes when the target's certificate is accepted", async () => {
+    const { url: via, asked } = await proxy();
+    const { url, ca, requests } = await secure();
+    const fenced: number[] = [];
+    const fence = (): void => void fenced.push(requests.length);
+    const answer = await send(`${url}/a`, { body: "x", proxy: via, tls: { ca }, ctx: ctx(undefined, fence) });
+    expect([answer.text, fenced, requests]).toEqual(["hello", [0], ["POST /a"]]);
+    expect(asked).toEqual([[`CONNECT ${new URL(url).host}`, undefined]]);
+    const refusal = new ProviderError("unavailable", "no", "too late");
+    const late = (): never => {
+      throw refusal;
+    };
+    expect(await failure(send(url, { proxy: via, tls: { ca }, ctx: ctx(undefined, late) }))).toBe(refusal);
+    const distrusted = await failure(send(url, { proxy: via, ctx: ctx(undefined, fence) }));
+    expect(distrusted).toMatchObject({ kind: "unavailable", applied: "no" });
+    expect([fenced, requests]).toEqual([[0], ["POST /a"]]);
+  });
+
+  it.each([
+    [403, "the proxy answered 403"],
+    [407, "the proxy wants a user and a password"],
+  ])("that refuses with %i is named, and nothing was sent", async (status, why) => {
+    const { url: via } = await proxy(status);
+    const error = await failure(send("https://target.invalid/canary", { proxy: via }));
+    expect(error).toMatchObject({ kind: "unavailable", applied: "no" });
+    expect(error.message).toBe(`POST https://target.invalid: ${why}`);
+  });
+
+  it("that is down or no proxy is named, and so is one that hangs", async () => {
+    const down = await failure(send("https://target.invalid", { proxy: "http://me:canary@127.0.0.1:1" }));
+    expect(down).toMatchObject({ kind: "unavailable", applied: "no" });
+    expect(down.message).toContain("the proxy cannot be reached");
+    const odd = await failure(send("https://target.invalid", { proxy: "socks5://me:canary@127.0.0.1:1" }));
+    expect(odd.message).toContain("the proxy's address cannot be used");
+    for (const error of [down, odd]) expect(JSON.stringify([error.message, error.detail])).not.toContain("canary");
+    const silent = await raw();
+    const hung = await failure(send("https://target.invalid", { proxy: silent.url, timeout: 50 }));
+    expect(hung).toMatchObject({ kind: "unavailable", applied: "no" });
+  });
+
+  it.each([
+    ["https://a.example/x", { HTTPS_PROXY: "http://p:1" }, "http://p:1"],
+    ["https://a.example/x", { https_proxy: "p:1", HTTPS_PROXY: "http://q:1" }, "http://p:1"],
+    ["http://a.example/x", { HTTPS_PROXY: "http://p:1" }, undefined],
+    ["http://a.example/x", { HTTP_PROXY: "http://p:1" }, "http://p:1"],
+    ["http://a.example/x", { HTTP_PROXY: "http://p:1", REQUEST_METHOD: "GET" }, undefined],
+    ["http://a.example/x", { all_proxy: "http://p:1" }, "http://p:1"],
+    ["https://a.example/x", { HTTPS_PROXY: "http://p:1", NO_PROXY: "b.example, .example" }, undefined],
+    ["https://a.example/x", { HTTPS_PROXY: "http://p:1", NO_PROXY: "a.example:8443" }, "http://p:1"],
+    ["https://a.example:8443/x", { HTTPS_PROXY: "http://p:1", NO_PROXY: "a.example:8443" }, undefined],
+    ["https://xa.example/x", { HTTPS_PROXY: "http://p:1", no_proxy: "a.example" }, "http://p:1"],
+    ["https://127.0.0.1/x", { HTTPS_PROXY: "http://p:1", no_proxy: "127.0.0.1" }, undefined],
+    ["https://a.example/x", { HTTPS_PROXY: "http://p:1", no_proxy: "*" }, undefined],
+    ["https://a.example/x", { HTTPS_PROXY: "" }, undefined],
+    ["no url", { HTTPS_PROXY: "http://p:1" }, undefined],
+  ])("for %s under %o is %s", (url, env, expected) => {
+    expect(proxyOf(url, env)).toBe(expected);
   });
 });
 
