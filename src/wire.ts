@@ -2,9 +2,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { registry } from "./adapters/registry.ts";
-import type { DeliveryPolicy, Policy, Schedule, SecretPolicy, Timing, UsagePolicy } from "./config/model.ts";
-import { opensAt } from "./config/window.ts";
-import type { Instant } from "./core/duration.ts";
+import type { DeliveryPolicy, Policy, SecretPolicy, Timing, UsagePolicy } from "./config/model.ts";
+import { dueBy } from "./config/schedule.ts";
 import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
@@ -235,25 +234,6 @@ async function waitOrThrow(ms: number, signal?: AbortSignal): Promise<void> {
 
 async function wait(ms: number, signal?: AbortSignal): Promise<void> {
   await waitOrThrow(ms, signal).catch(() => {});
-}
-
-/** The schedule in the form in which the engine asks for it. Age counts from the issuer's creation time, else from adoption. */
-export async function dueBy(schedule: Schedule | null): Promise<SecretPorts["due"]> {
-  if (schedule === null) return () => ({ at: null, due: false, opensAt: null });
-  const after = await cycleOf(schedule);
-  return (state, wall) => {
-    const current = state.versions.find((version) => version.status === "current");
-    const at = current === undefined ? wall : after(current.createdAt ?? current.since);
-    const opens = schedule.window === null ? wall : opensAt(schedule.window, wall);
-    return { at, due: at <= wall, opensAt: opens <= wall ? null : opens };
-  };
-}
-
-async function cycleOf({ every, cron, zone }: Schedule): Promise<(last: Instant) => Instant> {
-  if (cron === null) return (last) => last + (every ?? Infinity);
-  const { Cron } = await import("croner");
-  const expression = new Cron(cron, { timezone: zone, paused: true });
-  return (last) => expression.nextRun(new Date(last))?.getTime() ?? Infinity;
 }
 
 function isRunning(pid: number): boolean {

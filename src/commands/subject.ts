@@ -1,9 +1,9 @@
 import type { SecretPolicy } from "../config/model.ts";
+import { dueBy } from "../config/schedule.ts";
 import type { Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
 import type { SecretRules } from "../core/rules.ts";
 import type { Loaded } from "../ports/state.ts";
-import { dueBy } from "../wire.ts";
 import type { Subject } from "./members.ts";
 import type { Session } from "./session.ts";
 import type { Pause } from "./standing.ts";

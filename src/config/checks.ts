@@ -2,7 +2,7 @@ import { valueIssue, type Issue } from "./issues.ts";
 import { nearest, suggestion } from "./nearest.ts";
 import { formatPath, own, valueAt, type Path } from "./path.ts";
 import type { Gathered } from "./parts.ts";
-import { nextCron } from "./schedule.ts";
+import { cronTimes } from "./schedule.ts";
 import type { SecretDraft } from "./secrets.ts";
 
 /** What only shows when the parts of a policy are held against each other. */
@@ -72,7 +72,7 @@ function sharedOwners(secrets: readonly SecretDraft[], gathered: Gathered): void
 
 async function cronProblem(cron: string, zone: string): Promise<string | null> {
   try {
-    return (await nextCron(cron, zone, Date.UTC(2024, 0, 1))) === null ? "names no moment that ever comes" : null;
+    return (await cronTimes(cron, zone))(Date.UTC(2024, 0, 1)) === null ? "names no moment that ever comes" : null;
   } catch {
     return "is no cron expression such as 0 3 1 * *";
   }

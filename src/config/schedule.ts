@@ -1,36 +1,34 @@
 import type { Instant } from "../core/duration.ts";
+import type { SecretState } from "../core/model.ts";
+import type { Due } from "../core/rules.ts";
 import type { Schedule } from "./model.ts";
 import { opensAt } from "./window.ts";
 
-export interface NextDue {
-  /** When the next rotation falls due; `now` where there was none yet. */
-  readonly dueAt: Instant;
-  readonly window: {
-    /** Whether the window is open now; true where there is none. */
-    readonly open: boolean;
-    /** The first instant, neither before `dueAt` nor before `now`, at which the window is open. */
-    readonly opensAt: Instant;
+/**
+ * The schedule in the form in which the engine asks for it; wall clock. A key's age counts from the issuer's creation
+ * time, else from its adoption; where there is none yet, one is due now.
+ */
+export async function dueBy(
+  schedule: Schedule | null,
+): Promise<(state: Pick<SecretState, "versions">, wall: Instant) => Due> {
+  if (schedule === null) return () => ({ at: null, due: false, opensAt: null });
+  const { every, cron, zone, window } = schedule;
+  const times = cron === null ? null : await cronTimes(cron, zone);
+  const after = (last: Instant): Instant => (times === null ? last + (every ?? Infinity) : (times(last) ?? Infinity));
+  return (state, wall) => {
+    const current = state.versions.find((version) => version.status === "current");
+    const at = current === undefined ? wall : after(current.createdAt ?? current.since);
+    const opens = window === null ? wall : opensAt(window, wall);
+    return { at, due: at <= wall, opensAt: opens <= wall ? null : opens };
   };
 }
 
-/** Wall clock throughout. `lastRotatedAt` is when the current key was made; null: there is none yet. */
-export async function nextDue(schedule: Schedule, lastRotatedAt: Instant | null, now: Instant): Promise<NextDue> {
-  const dueAt = lastRotatedAt === null ? now : await dueAfter(schedule, lastRotatedAt);
-  const from = Math.max(dueAt, now);
-  if (schedule.window === null) return { dueAt, window: { open: true, opensAt: from } };
-  return { dueAt, window: { open: opensAt(schedule.window, now) === now, opensAt: opensAt(schedule.window, from) } };
-}
-
-async function dueAfter(schedule: Schedule, last: Instant): Promise<Instant> {
-  if (schedule.cron === null) return last + (schedule.every as number);
-  return (await nextCron(schedule.cron, schedule.zone, last)) ?? Infinity;
-}
-
 /**
- * The first instant after `after` that the expression names; null: never.
+ * The first instant after another that the expression names; null: never.
  * @throws Error when it is no expression.
  */
-export async function nextCron(expression: string, zone: string, after: Instant): Promise<Instant | null> {
+export async function cronTimes(expression: string, zone: string): Promise<(after: Instant) => Instant | null> {
   const { Cron } = await import("croner");
-  return new Cron(expression, { timezone: zone, paused: true }).nextRun(new Date(after))?.getTime() ?? null;
+  const cron = new Cron(expression, { timezone: zone, paused: true });
+  return (after) => cron.nextRun(new Date(after))?.getTime() ?? null;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { nextDue } from "../../src/config/schedule.ts";
+import { dueBy } from "../../src/config/schedule.ts";
 import { opensAt, parseWindow, type Window } from "../../src/config/window.ts";
+import { version } from "../core/support.ts";
 
 const at = (text: string) => Date.parse(text);
 const show = (instant: number) => new Date(instant).toISOString().slice(0, 16);
@@ -58,31 +59,37 @@ describe("windows", () => {
   });
 });
 
-describe("next due", () => {
+describe("due", () => {
   const schedule = { every: null, cron: null, zone: "UTC", window: null };
+  const made = (createdAt: number | null, since = 0) => ({
+    versions: [version("v1", "current", { createdAt, since })],
+  });
 
-  test("by age", async () => {
-    const daily = { ...schedule, every: 86_400_000 };
-    expect(await nextDue(daily, 1000, 5000)).toEqual({
-      dueAt: 86_401_000,
-      window: { open: true, opensAt: 86_401_000 },
-    });
-    expect(await nextDue(daily, null, 5000)).toEqual({ dueAt: 5000, window: { open: true, opensAt: 5000 } });
-    expect((await nextDue(daily, 1000, 99_999_999)).window.opensAt).toBe(99_999_999);
+  test("by the age of the current key, and at once where there is none", async () => {
+    const due = await dueBy({ ...schedule, every: 86_400_000 });
+    expect(due(made(1000), 5000)).toEqual({ at: 86_401_000, due: false, opensAt: null });
+    expect(due(made(1000), 86_401_000).due).toBe(true);
+    expect(due(made(null, 7000), 8000).at).toBe(86_407_000);
+    expect(due({ versions: [] }, 5000)).toEqual({ at: 5000, due: true, opensAt: null });
+    expect((await dueBy(null))(made(1000), 99_999_999_999)).toEqual({ at: null, due: false, opensAt: null });
   });
 
   test("waits for its window", async () => {
-    const weekly = { ...schedule, every: 3_600_000, window: window("Mon 09:00-10:00") };
-    const due = await nextDue(weekly, at("2026-01-06T00:00Z"), at("2026-01-07T00:00Z"));
-    expect(show(due.dueAt)).toBe("2026-01-06T01:00");
-    expect([due.window.open, show(due.window.opensAt)]).toEqual([false, "2026-01-12T09:00"]);
+    const due = await dueBy({ ...schedule, every: 3_600_000, window: window("Mon 09:00-10:00") });
+    const weekly = due(made(at("2026-01-06T00:00Z")), at("2026-01-07T00:00Z"));
+    expect([weekly.due, show(weekly.at ?? 0), show(weekly.opensAt ?? 0)]).toEqual([
+      true,
+      "2026-01-06T01:00",
+      "2026-01-12T09:00",
+    ]);
+    expect(due(made(0), at("2026-01-12T09:30Z")).opensAt).toBeNull();
   });
 
   test("by cron in its zone, over both changes of the clock", async () => {
-    const cron = { ...schedule, cron: "0 3 1 * *", zone: "Europe/Berlin" };
-    const next = async (last: string) => show((await nextDue(cron, at(last), 0)).dueAt);
-    expect(await next("2026-01-15T00:00Z")).toBe("2026-02-01T02:00");
-    expect(await next("2026-03-15T00:00Z")).toBe("2026-04-01T01:00");
-    expect(await next("2026-10-15T00:00Z")).toBe("2026-11-01T02:00");
+    const due = await dueBy({ ...schedule, cron: "0 3 1 * *", zone: "Europe/Berlin" });
+    const next = (last: string) => show(due(made(at(last)), 0).at ?? 0);
+    expect(next("2026-01-15T00:00Z")).toBe("2026-02-01T02:00");
+    expect(next("2026-03-15T00:00Z")).toBe("2026-04-01T01:00");
+    expect(next("2026-10-15T00:00Z")).toBe("2026-11-01T02:00");
   });
 });
