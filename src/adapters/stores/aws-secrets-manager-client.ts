@@ -16,8 +16,10 @@ export interface SecretVersion {
   readonly id: string;
   /** null: there is no value yet. */
   readonly text: string | null;
-  /** It has been current, as far as its labels tell. */
+  /** It is current or has been, as far as its labels tell. */
   readonly wasServed?: boolean;
+  /** By the service's clock, ms, cut to seconds by some. */
+  readonly createdAt?: number;
 }
 
 /** Settings of a secret that is made. */
@@ -72,8 +74,9 @@ export class SecretClient {
     if (id === undefined)
       throw new ProviderError("unavailable", "no", `${this.name}: not an answer of Secrets Manager`);
     const wasServed = answer.VersionStages?.some((label) => label === CURRENT || label === "AWSPREVIOUS") ?? false;
-    if (text !== undefined) return { id, text, wasServed };
-    if (binary !== undefined && NOTHING_YET.equals(binary)) return { id, text: null, wasServed };
+    const told = { id, wasServed, ...(answer.CreatedDate && { createdAt: answer.CreatedDate.getTime() }) };
+    if (text !== undefined) return { ...told, text };
+    if (binary !== undefined && NOTHING_YET.equals(binary)) return { ...told, text: null };
     const hint = "a secret for keyturn holds text: give this delivery another name";
     throw new ProviderError("invalid", "no", `${this.name} holds binary data`, { hint });
   }

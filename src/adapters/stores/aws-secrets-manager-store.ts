@@ -59,10 +59,8 @@ export class SecretsManagerStore implements StagedStore {
   readonly #client: SecretClient;
   /** Our labels as far as we know: version → id of the secret's version; null: it has none. */
   readonly #holders = new Map<string, string | null>();
-  /** Texts by version id; they never change. */
-  readonly #texts = new Map<string, string | null>();
-  /** Versions that are current or have been. */
-  readonly #served = new Set<string>();
+  /** Versions by id; their texts never change. */
+  readonly #versions = new Map<string, SecretVersion>();
   /** What was read of AWSCURRENT and of the secret since we last wrote. */
   #current: Sight<SecretVersion | null> | null = null;
   #info: Sight<SecretInfo | null> | null = null;
@@ -169,11 +167,9 @@ export class SecretsManagerStore implements StagedStore {
 
   /** The version that is replaced, where its text is known: should it be current no more, the compare-and-set tells. */
   #expected(value: SecretValue, ref: Ref | null): SecretVersion | null {
-    const text = ref === null ? undefined : this.#texts.get(ref);
-    if (ref === null || text === undefined) return null;
-    const version = { id: ref, text };
+    const version = ref === null ? undefined : this.#versions.get(ref);
     // Nothing would be compared where nothing has to be written.
-    return this.#fields(version)?.equals(value) ? null : version;
+    return version === undefined || this.#fields(version)?.equals(value) ? null : version;
   }
 
   /**
@@ -192,7 +188,7 @@ export class SecretsManagerStore implements StagedStore {
     if (held !== null) this.#mustEqual(held, version, value);
     if (fresh) return this.#write(randomUUID(), text, version, value, ctx);
     const staged = held ?? (await this.#write(tokenOf(version), text, version, value, ctx));
-    if (staged.text === text && !this.#served.has(staged.id)) return staged;
+    if (staged.text === text && !isBehind(staged, now)) return staged;
     return this.#write(tokenOf(version, text, now.id), text, version, value, ctx);
   }
 
@@ -241,20 +237,21 @@ export class SecretsManagerStore implements StagedStore {
       return there;
     }
     this.#holders.set(version, id);
-    this.#texts.set(id, text);
-    return { id, text };
+    const written = { id, text };
+    this.#versions.set(id, written);
+    return written;
   }
 
   /** The version under our label, without asking where we know. */
   async #find(version: string, ctx: Ctx): Promise<SecretVersion | null> {
     const known = this.#holders.get(version);
-    const text = known == null ? undefined : this.#texts.get(known);
-    if (known != null && text !== undefined) return { id: known, text };
+    const kept = known == null ? undefined : this.#versions.get(known);
+    if (kept !== undefined) return kept;
     const label = labelOf(version);
     if (known === undefined && this.#info?.of != null && this.#info.of.holderOf(label) === null) return null;
     const held = await this.#client.get({ label }, ctx);
     this.#holders.set(version, held?.id ?? null);
-    if (held !== null) this.#know(held);
+    if (held !== null) this.#versions.set(held.id, held);
     // A version without a value keeps the place of one that never came.
     return held === null || this.#fields(held) === null ? null : held;
   }
@@ -288,12 +285,7 @@ export class SecretsManagerStore implements StagedStore {
 
   #serves(version: SecretVersion | null): void {
     this.#latest = { of: version, at: performance.now() };
-    if (version !== null) this.#know({ ...version, wasServed: true });
-  }
-
-  #know({ id, text, wasServed }: SecretVersion): void {
-    this.#texts.set(id, text);
-    if (wasServed) this.#served.add(id);
+    if (version !== null) this.#versions.set(version.id, { ...version, wasServed: true });
   }
 
   #recent(): boolean {
@@ -315,6 +307,12 @@ export class SecretsManagerStore implements StagedStore {
     if (size <= LARGEST) return merged;
     throw new ProviderError("invalid", "no", `${this.place.name} would grow to ${size} bytes, more than ${LARGEST}`);
   }
+}
+
+/** Whether it has been current before the one that is now: what we promote is always younger than what it replaces. */
+function isBehind(version: SecretVersion, now: SecretVersion): boolean {
+  if (version.wasServed) return true;
+  return version.createdAt !== undefined && now.createdAt !== undefined && version.createdAt < now.createdAt;
 }
 
 function ageOf({ at }: Sight<unknown>): Duration {
