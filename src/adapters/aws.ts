@@ -63,17 +63,22 @@ export const place = {
     .string()
     .min(1)
     .optional()
-    .describe("Profile of ~/.aws/config and ~/.aws/credentials (default AWS_PROFILE)"),
+    .describe("Profile of ~/.aws/config and ~/.aws/credentials. Default: AWS_PROFILE."),
   endpoint: z
     .url({ protocol: /^https?$/ })
     .optional()
     .describe(
-      "Address used instead of the region's own (default AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL); STS too, unless it is one of AWS's",
+      "Address used instead of the region's own; for STS too, unless it is one of AWS's. Default: AWS_ENDPOINT_URL_<SERVICE>, AWS_ENDPOINT_URL.",
     ),
   expect: z
-    .strictObject({ account: z.string().regex(/^\d{12}$/, "is no account id of twelve digits") })
+    .strictObject({
+      account: z
+        .string()
+        .regex(/^\d{12}$/, "is no account id of twelve digits")
+        .describe("Id of the account, twelve digits."),
+    })
     .optional()
-    .describe("What must turn out to be so before anything is minted: the account id"),
+    .describe("What must turn out to be so before anything is minted."),
 };
 
 export interface AwsPlace {

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { BIN, build, ending } from "../cli/harness.ts";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
+import { examplesOf, policyOf } from "./parts.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -63,4 +64,12 @@ test("the consumer follows a rotation without a refused request", async () => {
   expect(lines.every((line) => /^200 key_\w+$/.test(line))).toBe(true);
   expect(new Set(lines).size).toBe(2);
   expect((await authority.list("shop")).map(({ id }) => `200 ${id}`)).toEqual([lines.at(-1)]);
+});
+
+const parts = readdirSync(join(ROOT, "docs/providers")).flatMap((name) =>
+  examplesOf(`docs/providers/${name}`).map((example, index) => ({ name, nth: index + 1, example })),
+);
+
+test.each(parts)("example $nth of docs/providers/$name is a part of a valid policy", async ({ example }) => {
+  expect((await policyOf(example)).warnings).toEqual([]);
 });

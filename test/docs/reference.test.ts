@@ -1,9 +1,13 @@
+import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
 import { registry } from "../../src/adapters/registry.ts";
 import { jsonSchema } from "../../src/config/json-schema.ts";
 import { HOOK_POINTS } from "../../src/core/rules.ts";
 import { formatDuration } from "../../src/core/duration.ts";
-import { expectGenerated, table } from "./generated.ts";
+import type { Permission } from "../../src/ports/context.ts";
+import { Wiring } from "../../src/wire.ts";
+import { expectGenerated, page, table } from "./generated.ts";
+import { examplesOf, policyOf } from "./parts.ts";
 
 interface Schema {
   readonly type?: string;
@@ -70,7 +74,8 @@ function rows(part: Schema, skip: readonly string[] = [], depth = Infinity, unde
     const described =
       !isMap || opened.length === 0 || value.description !== undefined || value.anyOf !== undefined || name in MEANINGS;
     if (!described) return opened;
-    const said = [value.description ?? "", value.default === undefined ? "" : `Default: ${String(value.default)}.`];
+    const { description = "", default: usual } = value;
+    const said = [description, usual === undefined || typeof usual === "object" ? "" : `Default: ${String(usual)}.`];
     const meaning = [...new Set(said)].filter((text) => text !== "");
     const once = meaning.length > 1 && meaning[0]?.includes("Default:") ? meaning.slice(0, 1) : meaning;
     const own = [
@@ -111,41 +116,86 @@ test("docs/policy.md has every key of the schema", () => {
   policy("hook", reference(at(secret, "hooks", "beforeRotate").items as Schema));
 });
 
-/** Each provider's page: its settings, and the delays that it counts on. */
-const PROVIDERS = [
-  ["issuer", "api-keys"],
-  ["store", "local"],
-  ["store", "dotenv"],
-  ["notifier", "webhook"],
-  ["state", "sqlite"],
-] as const;
+const PROVIDERS = (["issuer", "store", "usage", "notifier", "state"] as const).flatMap((kind) =>
+  Object.keys(registry[kind]).map((type) => ({ kind, type, file: `docs/providers/${type}.md` })),
+);
 
-test.each(PROVIDERS)("docs/providers has the %s %s", async (kind, type) => {
+/** One type of a kind as `$defs` has it. */
+function formOf(kind: string, type: string): Schema {
   const forms = (schema.$defs[kind]?.anyOf ?? []) as readonly Schema[];
-  const mine = forms.find(({ properties }) => (properties?.["type"] as Schema | undefined)?.const === type);
-  const file = `docs/providers/${type}.md`;
-  const skip = ["type", "timing", "events", "lease"];
-  expectGenerated(file, "settings", reference(mine as Schema, skip));
+  return forms.find(({ properties }) => (properties?.["type"] as Schema | undefined)?.const === type) as Schema;
+}
+
+test.each(PROVIDERS)("$file says what the $kind $type may be told, and the delays that it counts on", async (one) => {
+  const { kind, type, file } = one;
+  // A page tells of each kind that goes by its type.
+  const prefix = PROVIDERS.filter((other) => other.type === type).length > 1 ? `${kind}-` : "";
+  const adapter = await (registry[kind] as Readonly<Record<string, { load(): Promise<Loaded> }>>)[type]?.load();
+  const { published, asks = [] } = adapter ?? {};
+  const mine = formOf(kind, type);
+  const elsewhere = ["granularity", "lag", "optional"].filter((key) => !asks.includes(key));
+  const skip = ["type", "timing", "events", "lease", ...(kind === "usage" ? elsewhere : [])];
+  expectGenerated(
+    file,
+    `${prefix}settings`,
+    reference({ ...mine, required: [...(mine.required ?? []), ...asks] }, skip),
+  );
   if (kind === "store") {
-    const own = (schema.$defs["delivery"]?.anyOf ?? []).find(
-      ({ properties }) => (properties?.["type"] as Schema | undefined)?.const === type,
-    ) as Schema;
-    const shared = Object.keys((mine as Schema).properties ?? {});
-    expectGenerated(file, "delivery", reference(own, [...shared, ...skip]));
+    const shared = Object.keys(mine.properties ?? {});
+    expectGenerated(file, `${prefix}delivery`, reference(formOf("delivery", type), [...shared, ...skip]));
   }
-  const entries = registry[kind] as Readonly<
-    Record<string, { load(): Promise<{ published?: Readonly<Record<string, number>> }> }>
-  >;
-  const { published } = (await entries[type]?.load()) ?? {};
   if (published !== undefined) {
     const delays = Object.entries(published).map(([name, ms]) => [`\`${name}\``, formatDuration(ms)]);
     expectGenerated(file, "delays", table(["delay", "is"], delays));
   }
 });
 
-test("every type that this version brings has a page", () => {
-  const all = (["issuer", "store", "usage", "notifier", "state"] as const).flatMap((kind) =>
-    Object.keys(registry[kind]),
+interface Loaded {
+  readonly published?: Readonly<Record<string, number>>;
+  readonly asks?: readonly string[];
+}
+
+const world = { env: {}, now: () => 0, debug: () => {}, announce: () => {}, say: () => {} };
+
+/** What the part of that type asks for, in the policy that the page's first example is a part of. */
+async function permissionsOf(kind: string, type: string, file: string): Promise<readonly Permission[]> {
+  const { policy } = await policyOf(examplesOf(file)[0] ?? "");
+  const [secret] = policy.secrets.values();
+  if (secret === undefined) throw new Error("the example has no secret");
+  const { issuer, stores, monitors } = await new Wiring(policy, world).ports(secret);
+  const entries = secret.usage === "none" ? [] : secret.usage;
+  const parts = {
+    issuer: [issuer],
+    store: secret.deliveries.flatMap(({ id, type: its }) => (its === type ? [stores.get(id)] : [])),
+    usage: entries.flatMap(({ type: its }, index) => (its === type ? [monitors.get(String(index))] : [])),
+  };
+  return (parts[kind as keyof typeof parts] ?? []).flatMap((part) => part?.permissions?.() ?? []);
+}
+
+test.each(PROVIDERS)("$file says what the $kind $type of its first example has to be allowed", async (one) => {
+  const needed = await permissionsOf(one.kind, one.type, one.file);
+  if (needed.length === 0) return expect(page(one.file)).not.toContain("generated:permissions");
+  const code = (items: readonly string[]) => items.map((item) => `\`${item}\``).join(" ");
+  const lines = needed.map((line) =>
+    line.for === "aws"
+      ? [code(line.actions), code(line.resources), line.why]
+      : [code(line.capabilities), code([line.path]), line.why],
   );
-  expect(all.sort()).toEqual(PROVIDERS.map(([, type]) => type as string).sort());
+  const head = needed[0]?.for === "aws" ? ["action", "resource", "why"] : ["capability", "path", "why"];
+  expectGenerated(one.file, "permissions", table(head, lines));
+});
+
+test("docs/providers/vault-kv.md has every way to log in to Vault", () => {
+  const { auth } = formOf("store", "vault-kv").properties ?? {};
+  const ways = (auth as Schema).anyOf ?? (auth as Schema).oneOf ?? [];
+  const lines = ways.flatMap((way) => {
+    const method = (way.properties?.["method"] as Schema).const;
+    return rows(way, ["method"]).map(([key = "", ...rest]) => [`\`${String(method)}\``, key, ...rest]);
+  });
+  expectGenerated("docs/providers/vault-kv.md", "auth", table(["method", "key", "form", "meaning"], lines));
+});
+
+test("every page is of a type that this version brings", () => {
+  const pages = readdirSync(new URL("../../docs/providers", import.meta.url));
+  expect(pages.sort()).toEqual([...new Set(PROVIDERS.map(({ type }) => `${type}.md`))].sort());
 });

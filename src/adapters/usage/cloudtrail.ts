@@ -32,7 +32,7 @@ const TRAITS: UsageTraits = {
 
 const settings = z.strictObject({
   ...place,
-  region: region().optional().describe("Where `regions` does not say otherwise (default AWS_REGION)."),
+  region: region().optional().describe("Where `regions` does not say otherwise. Default: AWS_REGION."),
   regions: z
     .array(region())
     .min(1)
