@@ -8,7 +8,7 @@ import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
 import { runHook } from "./engine/hooks.ts";
-import type { AdapterDeps, IssuerAdapter } from "./ports/adapter.ts";
+import type { AdapterDeps, IssuerAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
 import type { Notifier } from "./ports/notifier.ts";
 import type { StateBackend } from "./ports/state.ts";
@@ -201,6 +201,18 @@ export class Wiring {
       );
     };
   }
+}
+
+/** Every type that a policy may name, with its schema. */
+export interface Catalogue {
+  readonly issuer: ReadonlyMap<string, IssuerAdapter>;
+  readonly store: ReadonlyMap<string, StoreAdapter>;
+}
+
+export async function catalogue(): Promise<Catalogue> {
+  const load = async <A>(entries: Readonly<Record<string, { readonly load: () => Promise<A> }>>) =>
+    new Map(await Promise.all(Object.entries(entries).map(async ([type, one]) => [type, await one.load()] as const)));
+  return { issuer: await load(registry.issuer), store: await load(registry.store) };
 }
 
 /** Opens the state: by a URL such as `sqlite:PATH`, else where the policy says. */

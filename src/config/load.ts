@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly cwd: string;
   /** `--config`. */
   readonly file?: string;
+  /** Instead of what `file` holds: a policy that is not written yet. */
+  readonly text?: string;
   readonly env: Env;
   /** Default: all adapters of this version. */
   readonly registry?: Registry;
@@ -39,7 +41,7 @@ const SECTIONS = ["stores", "notifiers", "secrets"] as const;
  *   every issue, sorted by place (the first twenty), or `credentials-missing`. Exit 2, and no value is quoted.
  */
 export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
-  const main = readPolicy(options.cwd, options.file);
+  const main = readPolicy(options.cwd, options.file, options.text);
   const folder = dirname(main.file);
   const gathered: Gathered = {
     registry: options.registry ?? allAdapters,

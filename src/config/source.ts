@@ -23,9 +23,16 @@ const PLACES = ["rotation.config.yaml", "rotation.config.yml", "rotation.config.
 /**
  * Finds and parses the policy: the named file, or the one in `cwd`. Nothing above that folder is looked at and
  * nothing that is found is run.
+ * @param text stands for what `file` holds, or will
  * @throws UserError `policy-not-found`, `policy-unreadable`, `policy-syntax`, exit 2.
  */
-export function readPolicy(cwd: string, file?: string): Source {
+export function readPolicy(cwd: string, file?: string, text?: string): Source {
+  if (file !== undefined && text !== undefined) {
+    const [path, shown] = [resolve(cwd, file), shownFile(cwd, resolve(cwd, file))];
+    const draft = toSource(cwd, path, text, parse(shown, text));
+    if (draft === null) throw notMap(shown, []);
+    return draft;
+  }
   const loader = (path: string, text: string) => {
     const source = toSource(cwd, path, text, parse(shownFile(cwd, path), text));
     // Behind a wrapper, a `$import` of the policy is none to cosmiconfig: it is an unknown key.

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import type { Ctx } from "./context.ts";
 import type { Issuer } from "./issuer.ts";
 import type { Notifier } from "./notifier.ts";
 import type { StateBackend } from "./state.ts";
@@ -40,6 +41,33 @@ export function path(): z.ZodString {
 /** The delays that a type always has, by the names that `timing:` and usage entries override: less is worth a warning. */
 export type PublishedDelays = Readonly<Record<string, number>>;
 
+/** Something that is there and that a policy could name. */
+export interface Found {
+  /** As people call it: `IAM user payments-app`. */
+  readonly label: string;
+  /** Its own name, without its kind. */
+  readonly name: string;
+  /** Settings of the adapter. Credentials stand in them as references, never as values. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Of a store: what is known of a delivery to it. */
+  readonly delivery?: Readonly<Record<string, unknown>>;
+  /** Of a store: names of fields that it holds already. */
+  readonly fields?: readonly string[];
+}
+
+/** A look round, for whoever begins a policy. */
+export interface Discovery {
+  /** Who answered, and as whom: `account 123456789012 as user/ci`. */
+  readonly where: string;
+  readonly found: readonly Found[];
+}
+
+/**
+ * Looks at what is there, by what the environment alone says; changes nothing. The caller gives it a few seconds.
+ * @throws ProviderError where nothing can be looked at: no credentials, no address, no answer
+ */
+export type Discover = (deps: AdapterDeps, ctx: Ctx) => Promise<Discovery>;
+
 /** `settings` are the adapter's own keys beside `type` (and `timing`, which the wiring handles). */
 export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
@@ -52,6 +80,7 @@ export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly reportsUsage: boolean | null;
   /** With `granularity` and `lag` where it reports usage. */
   readonly published?: PublishedDelays;
+  readonly discover?: Discover;
   /** `stores`: where this secret is delivered, the authority first. */
   create(settings: z.output<S>, secret: string, deps: AdapterDeps, stores: readonly Store[]): Issuer;
 }
@@ -62,6 +91,7 @@ export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.Z
   /** The keys of one delivery beside `use` and `fields`. */
   readonly delivery: D;
   readonly published?: PublishedDelays;
+  readonly discover?: Discover;
   /** A short name of what is written, for people: a path, a secret's name. */
   nameOf(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget): string;
   create(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget, deps: AdapterDeps): Store;

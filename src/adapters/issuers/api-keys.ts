@@ -3,7 +3,7 @@ import * as z from "zod";
 import { parseDuration, type Duration } from "../../core/duration.ts";
 import { ProviderError, type ProviderErrorKind } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
-import { credential, type IssuerAdapter } from "../../ports/adapter.ts";
+import { credential, type AdapterDeps, type Discovery, type IssuerAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description, Finding } from "../../ports/context.ts";
 import type { Issuer, IssuerTiming, KeyId, ObservedKey } from "../../ports/issuer.ts";
 import type { KeyUsage, UsageEvent, UsageMonitor, UsageTraits } from "../../ports/usage.ts";
@@ -90,8 +90,29 @@ export const adapter: IssuerAdapter<typeof settings> = {
   fields: [FIELD],
   reportsUsage: true,
   published: { ...TIMING, granularity: USAGE.granularity, lag: USAGE.lag },
+  discover: (deps, ctx) => clientsOf(deps, ctx),
   create: (options) => new ApiKeys(options),
 };
+
+const [URL_VARIABLE, TOKEN_VARIABLE] = ["KEYTURN_API_KEYS_URL", "KEYTURN_API_KEYS_ADMIN_TOKEN"] as const;
+const clients = stamp.extend({ clients: z.array(z.object({ name: z.string().min(1), maxKeys: z.number() })) });
+
+/** The clients of the authority that the environment names. */
+async function clientsOf({ env }: AdapterDeps, ctx: Ctx): Promise<Discovery> {
+  const [url, token] = [env[URL_VARIABLE], env[TOKEN_VARIABLE]];
+  if (!url) throw new ProviderError("invalid", "no", `${URL_VARIABLE} is not set`);
+  if (!token) throw new ProviderError("unauthenticated", "no", `${TOKEN_VARIABLE} is not set`);
+  const address = `${url.replace(/\/+$/, "")}/v1/admin/clients`;
+  const headers = { authorization: `Bearer ${token}`, "user-agent": "keyturn" };
+  const answer = await request({ method: "GET", url: address, headers, ctx, mutates: false });
+  if (answer.status !== 200) throw refusalOf(answer, "listing clients", false);
+  const found = read(clients, answer, "listing clients", false).clients.map(({ name, maxKeys }) => ({
+    label: `API client ${name}`,
+    name,
+    settings: { url, client: name, adminToken: `\${env:${TOKEN_VARIABLE}}`, ...(maxKeys !== 2 && { maxKeys }) },
+  }));
+  return { where: originOf(url), found };
+}
 
 class ApiKeys implements Issuer {
   readonly traits;

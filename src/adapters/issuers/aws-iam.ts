@@ -9,6 +9,7 @@ import type { Issuer, IssuerTiming, IssuerTraits, KeyId, Listing, ObservedKey } 
 import type { Store } from "../../ports/store.ts";
 import { accountFindings, awsAt, place, region, type Aws, type AwsCommand, type AwsKeys } from "../aws.ts";
 import { ACTIONS, clockFindings, missingFinding, permissionFindings, verdictsOf } from "./aws-iam-check.ts";
+import { usersOf } from "./aws-iam-users.ts";
 import { LastUsed, USAGE } from "./aws-iam-usage.ts";
 import { callerOf, userIn } from "./aws-iam-verify.ts";
 
@@ -61,6 +62,7 @@ export const adapter: IssuerAdapter<typeof settings> = {
   owner: { by: ["user", "endpoint", "expect"], slots: 2 },
   reportsUsage: true,
   published: { ...TIMING, granularity: USAGE.granularity, lag: USAGE.lag },
+  discover: (deps, ctx) => usersOf(awsAt({}, deps), ctx),
   create: (options, _secret, deps, stores) => new AwsIam(options, deps, stores),
 };
 

@@ -10,6 +10,7 @@ import { allTokens, each, LABEL, listOf, revokeToken, tokenPermissions } from ".
 import { isAbsent, isDone, read, refusalIn } from "../vault-answer.ts";
 import { bindingOf, clusterOf, expectation, identityFindings, mountAt, permissionFindings } from "../vault-checks.ts";
 import { segments, trimmed, type Received } from "../vault-connection.ts";
+import { mountsOf } from "../vault-mounts.ts";
 import { Vault, vaultPath, vaultSettings, type VaultCall } from "../vault.ts";
 
 const settings = z.strictObject({
@@ -68,6 +69,16 @@ export const adapter: IssuerAdapter<typeof settings> = {
   fields: ["roleId", "secretId"],
   reportsUsage: false,
   published: { ...TIMING },
+  discover: async (deps, ctx) => {
+    const vault = new Vault({}, deps);
+    const { where, mounts } = await mountsOf(vault, "auth", "approle", ctx);
+    const found = [];
+    for (const { path: mount } of mounts) {
+      const { keys } = await listOf(vault, `auth/${segments(mount, "role")}`, "listing roles", ctx);
+      found.push(...keys.map((role) => ({ label: `AppRole ${mount}/${role}`, name: role, settings: { mount, role } })));
+    }
+    return { where, found };
+  },
   create: (options, _secret, deps) => new VaultAppRole(options, deps),
 };
 

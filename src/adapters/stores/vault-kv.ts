@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { StoreAdapter } from "../../ports/adapter.ts";
 import { expectation } from "../vault-checks.ts";
 import { trimmed } from "../vault-connection.ts";
+import { mountsOf } from "../vault-mounts.ts";
 import { Vault, vaultPath, vaultSettings } from "../vault.ts";
 import { KvV1Store } from "./vault-kv-v1.ts";
 import { KvV2Store } from "./vault-kv-v2.ts";
@@ -42,6 +43,13 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
   delivery,
   published: { propagation: 5000, settle: 5000 },
   nameOf: ({ mount = "secret" }, { path }) => `${trimmed(mount)}/${trimmed(path)}`,
+  discover: async (deps, ctx) => {
+    const { where, mounts } = await mountsOf(new Vault({}, deps), "secret", "kv", ctx);
+    const found = mounts.map(({ path: mount, version }) => {
+      return { label: `KV mount ${mount}`, name: mount, settings: { mount, ...(version === 1 && { kvVersion: 1 }) } };
+    });
+    return { where, found };
+  },
   create: ({ mount, kvVersion, staging, expect, ...where }, { path }, { secret, fields }, deps) => {
     const place = {
       mount: trimmed(mount),

@@ -1,0 +1,65 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { ProviderError } from "../core/errors.ts";
+import type { AdapterDeps, Discovery } from "../ports/adapter.ts";
+import type { Catalogue, World } from "../wire.ts";
+
+/** What one type of adapter saw when it looked round. */
+export interface Look {
+  readonly kind: "issuer" | "store";
+  readonly type: string;
+  /** null: nothing could be looked at. */
+  readonly seen: Discovery | null;
+  /** For people: who answered and how much there is, or why nobody did. */
+  readonly told: string;
+}
+
+const LONGEST = 3_000;
+
+/** Lets every type that can look round, all at once and for three seconds at the most. Changes nothing. */
+export async function lookRound(all: Catalogue, folder: string, world: World, signal: AbortSignal): Promise<Look[]> {
+  const deps: AdapterDeps = {
+    ...world,
+    folder,
+    sleep: async (ms, over) => void (await sleep(ms, null, { signal: over })),
+  };
+  const kinds = (["issuer", "store"] as const).flatMap((kind) => [...all[kind].values()].map((one) => ({ kind, one })));
+  const looks = kinds.flatMap(({ kind, one: { type, discover } }) =>
+    discover === undefined
+      ? []
+      : [
+          bounded(
+            (over) => discover(deps, { signal: over, fence: () => {}, attempt: 1, rotationId: null }),
+            signal,
+          ).then(
+            (seen) => ({ kind, type, seen, told: toldOf(seen) }),
+            (error: unknown) => ({ kind, type, seen: null, told: ProviderError.from(error).message }),
+          ),
+        ],
+  );
+  return Promise.all(looks);
+}
+
+async function bounded<T>(look: (over: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+  const over = new AbortController();
+  const end = () => over.abort();
+  const timer = setTimeout(end, LONGEST);
+  signal.addEventListener("abort", end, { once: true });
+  const late = new Promise<never>((_, reject) => {
+    const message = `no answer within ${LONGEST / 1000} s`;
+    over.signal.addEventListener("abort", () => reject(new ProviderError("unavailable", "no", message)));
+  });
+  try {
+    return await Promise.race([late, look(over.signal)]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+  }
+}
+
+const MOST_NAMES = 3;
+
+function toldOf({ where, found }: Discovery): string {
+  const names = found.slice(0, MOST_NAMES).map(({ label }) => label);
+  const more = found.length > names.length ? ` and ${found.length - names.length} more` : "";
+  return `${where}: ${names.length === 0 ? "nothing found" : names.join(", ") + more}`;
+}
