@@ -1,10 +1,9 @@
-import { ProviderError } from "../../core/errors.ts";
-import type { AwsPermission, Ctx, Description, Finding } from "../../ports/context.ts";
-import { ourFields } from "../aws-body.ts";
-import { allowed, partitionOf, permissionFindings, type Verdict } from "../aws-permissions.ts";
-import { accountFindings, type Aws } from "../aws.ts";
-import { CURRENT, LARGEST, type SecretInfo, type SecretVersion } from "./aws-secrets-manager-client.ts";
-import type { SecretPlace } from "./aws-secrets-manager-store.ts";
+import { ProviderError } from "../core/errors.ts";
+import type { AwsPermission, Ctx, Description, Finding } from "../ports/context.ts";
+import { ourFields } from "./aws-body.ts";
+import { allowed, partitionOf, permissionFindings, type Verdict } from "./aws-permissions.ts";
+import { accountFindings, type Aws } from "./aws.ts";
+import { CURRENT, LARGEST, type SecretInfo, type SecretVersion, type SecretPlace } from "./aws-secret-client.ts";
 
 const PENDING = "AWSPENDING";
 /** Room for what a new value may be longer than the one it replaces. */

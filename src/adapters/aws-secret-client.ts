@@ -1,8 +1,9 @@
 import type { DescribeSecretResponse } from "@aws-sdk/client-secrets-manager";
-import { ProviderError } from "../../core/errors.ts";
-import type { Ctx } from "../../ports/context.ts";
-import { probed, type Verdict } from "../aws-permissions.ts";
-import { awsCodeOf, type Aws } from "../aws.ts";
+import { ProviderError } from "../core/errors.ts";
+import type { Ctx } from "../ports/context.ts";
+import type { Layout } from "./aws-body.ts";
+import { probed, type Verdict } from "./aws-permissions.ts";
+import { awsCodeOf, type Aws } from "./aws.ts";
 
 export const CURRENT = "AWSCURRENT";
 /** The largest text, in bytes. */
@@ -27,6 +28,17 @@ export interface Making {
   readonly kmsKey?: string | undefined;
   readonly description?: string | undefined;
   readonly tags?: Readonly<Record<string, string>> | undefined;
+}
+
+/** One delivery: which secret, and how it lies in it. */
+export interface SecretPlace {
+  /** Name or ARN. */
+  readonly name: string;
+  readonly layout: Layout;
+  /** null: a secret that is missing is not made. */
+  readonly make: Making | null;
+  /** The account id that it has to be in. */
+  readonly account: string | undefined;
 }
 
 /** What `DescribeSecret` tells, for one secret. */
