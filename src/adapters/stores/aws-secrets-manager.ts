@@ -18,6 +18,7 @@ import {
   type SecretPlace,
   type SecretVersion,
 } from "../aws-secret-client.ts";
+import { secretsOf } from "./aws-secrets-manager-names.ts";
 
 const VERSION = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 /** Questions so close together are one look: less than the service itself may be behind. */
