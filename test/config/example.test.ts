@@ -11,6 +11,7 @@ test("the example policy is valid", async () => {
   expect([...policy.secrets.values()].map(({ name, deliveries }) => [name, deliveries.map(({ id }) => id)])).toEqual([
     ["payments", ["vault-room/payments", "backend-env/./services/backend/.env"]],
     ["search", ["local/search", "dotenv/./services/search/.env"]],
+    ["uploads", ["aws/prod/uploads", "vault/secret/uploads/aws"]],
   ]);
 });
 

@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { registry } from "../../src/adapters/registry.ts";
 import { VERBS } from "../../src/commands/table.ts";
 import { expectGenerated, page, table } from "./generated.ts";
 
@@ -10,6 +11,15 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 test("the README lists every command", () => {
   const rows = VERBS.map(({ name, arguments: args, summary }) => [`\`${[name, args].join(" ").trim()}\``, summary]);
   expectGenerated("README.md", "commands", table(["command", "what it does"], rows));
+});
+
+test("the README leads to every provider's page", () => {
+  const kinds = { issuer: "issuers", store: "stores", usage: "usage", notifier: "notifiers", state: "state" } as const;
+  const rows = Object.entries(kinds).map(([kind, name]) => {
+    const types = Object.keys(registry[kind as keyof typeof kinds]).sort();
+    return [name, types.map((type) => `[${type}](docs/providers/${type}.md)`).join(" · ")];
+  });
+  expectGenerated("README.md", "providers", table(["what", "types"], rows));
 });
 
 const pages = [
