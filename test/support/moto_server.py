@@ -82,17 +82,17 @@ def values_have_a_largest_size():
         setattr(SecretsManagerBackend, name, checked)
 
 
-def a_plain_get_means_the_current_version():
-    original = SecretsManagerBackend.get_secret_value
+def a_moved_label_moves_what_is_current():
+    """Else a plain read still gets the old value, and a plain write leaves AWSCURRENT on two versions."""
+    original = SecretsManagerBackend.update_secret_version_stage
 
-    def get(self, secret_id, version_id, version_stage):
-        if not version_id and not version_stage and self._is_valid_identifier(secret_id):
-            versions = self.secrets[secret_id].versions.values()
-            if any("AWSCURRENT" in version["version_stages"] for version in versions):
-                version_stage = "AWSCURRENT"
-        return original(self, secret_id, version_id, version_stage)
+    def move(self, secret_id, version_stage, remove_from_version_id, move_to_version_id):
+        answer = original(self, secret_id, version_stage, remove_from_version_id, move_to_version_id)
+        if version_stage == "AWSCURRENT" and move_to_version_id:
+            self.secrets[secret_id].set_default_version_id(move_to_version_id)
+        return answer
 
-    SecretsManagerBackend.get_secret_value = get
+    SecretsManagerBackend.update_secret_version_stage = move
 
 
 def administrator():
@@ -114,7 +114,7 @@ if __name__ == "__main__":
     creation_is_told_in_whole_seconds()
     a_token_stands_for_one_value()
     values_have_a_largest_size()
-    a_plain_get_means_the_current_version()
+    a_moved_label_moves_what_is_current()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server(
         "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=MotoRequestHandler
