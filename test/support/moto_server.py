@@ -22,11 +22,12 @@ from moto.secretsmanager.exceptions import (
     InvalidParameterException,
     ResourceExistsException,
 )
-from moto.secretsmanager.models import SecretsManagerBackend
+from moto.secretsmanager.models import FakeSecret, SecretsManagerBackend
 from werkzeug.serving import make_server
 
 ACCOUNT = "123456789012"
 LARGEST = 65_536
+AWS_LABELS = ("AWSCURRENT", "AWSPREVIOUS")
 
 
 def inactive_keys_are_refused():
@@ -95,6 +96,19 @@ def a_moved_label_moves_what_is_current():
     SecretsManagerBackend.update_secret_version_stage = move
 
 
+def other_labels_stay_on_a_version_that_is_replaced():
+    original = FakeSecret.reset_default_version
+
+    def reset(self, secret_version, version_id):
+        replaced = self.versions.get(self.default_version_id)
+        kept = [label for label in replaced["version_stages"] if label not in AWS_LABELS] if replaced else []
+        original(self, secret_version, version_id)
+        if replaced:
+            replaced["version_stages"] = [*kept, "AWSPREVIOUS"]
+
+    FakeSecret.reset_default_version = reset
+
+
 def administrator():
     iam = iam_backends[ACCOUNT]["aws"]
     everything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
@@ -115,6 +129,7 @@ if __name__ == "__main__":
     a_token_stands_for_one_value()
     values_have_a_largest_size()
     a_moved_label_moves_what_is_current()
+    other_labels_stay_on_a_version_that_is_replaced()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server(
         "127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=MotoRequestHandler
