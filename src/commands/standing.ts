@@ -52,7 +52,7 @@ function say(reason: ReasonCode, message: string = REASONS[reason].message, unti
 /** A reason that fails the run which meets it blocks the later ones. A rollback is brought to its end first. */
 function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
   if (stop === null || (rotation !== null && !stop.halts)) return null;
-  return { ...say(stop.reason as ReasonCode, stop.message), outcome: "blocked" };
+  return { ...say(stop.reason, stop.message), outcome: "blocked" };
 }
 
 function forgotten(state: SecretState, policy: SecretPolicy | null): Standing | null {
@@ -66,7 +66,7 @@ const DERIVED: ReadonlySet<ReasonCode> = new Set(["minimum-overlap", "old-key-in
 function found(state: SecretState, around: Surroundings): Standing | null {
   const { standing } = state;
   if (standing === null) return null;
-  const reason = standing.reason as ReasonCode;
+  const reason = standing.reason;
   if (DERIVED.has(reason)) {
     const derived = inFlight(state, around);
     return derived?.reason === reason ? { ...derived, until: derived.until ?? standing.until } : derived;
@@ -92,7 +92,7 @@ function inFlight(state: SecretState, { policy, rules, now }: Surroundings): Sta
   const inDebt = state.versions.some(({ debt, status }) => debt !== null && status !== "destroyed");
   if (rotation === null) return inDebt ? say("debt") : null;
   const [failure] = rotation.failures;
-  if (failure !== undefined) return say(failure.reason as ReasonCode, failure.message, failure.retryAt);
+  if (failure !== undefined) return say(failure.reason, failure.message, failure.retryAt);
   switch (phaseOf(state)) {
     case "overlap":
       return overlap(state, { policy, rules, now });

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { parseDuration } from "../core/duration.ts";
+import { TOPICS } from "../core/events.ts";
 import { HOOK_POINTS } from "../core/rules.ts";
 import { isRecord, NAME } from "./path.ts";
 import { isZone, parseWindow } from "./window.ts";
@@ -107,7 +108,10 @@ export const timingSchema = z.strictObject({
 export const partKeys = z.strictObject({ type: z.string(), timing: timingSchema.optional() });
 export const notifierKeys = z.strictObject({
   type: z.string(),
-  events: z.array(name).optional().describe("Which events are sent. Default: all."),
+  events: z
+    .array(z.enum(["*", ...TOPICS]))
+    .optional()
+    .describe("Which events are sent. Default: all (`*`)."),
 });
 export const deliveryKeys = z.strictObject({
   use: z.string().optional().describe("A name under `stores`."),

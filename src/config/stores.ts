@@ -131,14 +131,17 @@ async function inlineStore(map: Record<string, unknown>, at: Path, gathered: Gat
   const delivery = omit(map, [...DELIVERY_KEYS, ...ofStore]);
   const settings = pick(map, ofStore);
   const parsed = checkSettings(adapter.settings, settings, at, [], gathered);
-  return (
-    parsed && {
-      store: { policy: { type: adapter.type, settings, timing: null, at }, adapter, settings: parsed },
-      use: null,
-      settings,
-      delivery,
-    }
-  );
+  if (parsed === null) {
+    // A key that is missing is often one that is misspelt: both are told.
+    checkSettings(adapter.delivery, delivery, at, [...DELIVERY_KEYS, ...ofStore], gathered);
+    return null;
+  }
+  return {
+    store: { policy: { type: adapter.type, settings, timing: null, at }, adapter, settings: parsed },
+    use: null,
+    settings,
+    delivery,
+  };
 }
 
 function fieldsExist(

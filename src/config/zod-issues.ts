@@ -89,15 +89,20 @@ const TYPES: Record<string, string> = {
   record: "a map",
 };
 
+function oneOf(values: readonly unknown[], input: unknown): string {
+  const names = values.map(String);
+  const near = typeof input === "string" ? nearest(input, names) : null;
+  const hint = near === null ? "" : `: did you mean "${near}"?`;
+  // A long list helps only who has no idea.
+  return near !== null && names.length > 8 ? `is unknown${hint}` : `must be ${names.join(" or ")}${hint}`;
+}
+
 function words(raw: RawIssue): string {
   switch (raw.code) {
     case "invalid_type":
       return `must be ${TYPES[raw.expected] ?? raw.expected}`;
-    case "invalid_value": {
-      const names = raw.values.map(String);
-      const near = typeof raw.input === "string" ? nearest(raw.input, names) : null;
-      return near === null ? `must be ${names.join(" or ")}` : `must be ${names.join(" or ")}: did you mean "${near}"?`;
-    }
+    case "invalid_value":
+      return oneOf(raw.values, raw.input);
     case "too_small":
       return raw.origin === "number" || raw.origin === "int" ? `must be at least ${raw.minimum}` : "must not be empty";
     case "too_big":
@@ -105,6 +110,8 @@ function words(raw: RawIssue): string {
     case "invalid_format":
       return raw.format === "url" ? "is no URL" : "has the wrong form";
     case "invalid_union": {
+      const { discriminator, options } = raw as { readonly discriminator?: string; readonly options?: unknown[] };
+      if (discriminator !== undefined) return oneOf(options ?? [], own(raw.input, discriminator));
       const expected = raw.errors.flatMap((branch) =>
         branch.flatMap((issue) =>
           issue.code === "invalid_type" && issue.path.length === 0 ? [TYPES[issue.expected] ?? issue.expected] : [],

@@ -151,13 +151,13 @@ export function failed({
   message,
   hint,
 }: {
-  reason: string;
+  reason: ReasonCode;
   message: string;
   hint?: string | undefined;
 }): Decision {
   return {
     decision: "wait",
-    reason: reason as ReasonCode,
+    reason: reason,
     message,
     until: null,
     ...(hint === undefined ? {} : { hint }),
@@ -220,7 +220,7 @@ export function stepName(action: Action): string {
 /** The action, unless it failed lately or too often. */
 export function attempt(c: Case, action: Action): Decision {
   const ends = action.do === "disable" || action.do === "delete" || action.do === "discard";
-  if (c.state.stopped?.halts && !ends) return blocked(c.state.stopped.reason as ReasonCode, c.state.stopped.message);
+  if (c.state.stopped?.halts && !ends) return blocked(c.state.stopped.reason, c.state.stopped.message);
   const failure = failureOf(c.state, stepName(action));
   if (failure !== null) {
     if (failure.count >= c.rules.retry.attempts) {

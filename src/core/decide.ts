@@ -6,7 +6,6 @@ import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
 import { deliveryOf, living } from "./model.ts";
 import { cleanUp, resolveMints } from "./orphans.ts";
-import type { ReasonCode } from "./reasons.ts";
 import { retireOthers, revoke } from "./retire.ts";
 import { settleOf } from "./rules.ts";
 import { lookAgain, serve } from "./serve.ts";
@@ -114,7 +113,7 @@ function beginWhenDue(c: Case): Decision | null {
   const { stopped, paused } = c.state;
   const served = wanted(c);
   if (c.state.lookAgainAt !== null) return null;
-  if (stopped !== null) return blocked(stopped.reason as ReasonCode, stopped.message);
+  if (stopped !== null) return blocked(stopped.reason, stopped.message);
   if (!c.rules.enabled || c.due.at === null || !c.due.due) {
     return {
       decision: "done",

@@ -1,3 +1,4 @@
+import type { EventType } from "./events.ts";
 import type { DeliveryId, DeliveryState, MayLand, SecretState, StateEvent, Version, VersionId } from "./model.ts";
 import type { Now } from "./rules.ts";
 
@@ -25,7 +26,7 @@ export function emit(
   state: SecretState,
   now: Now,
   actor: string,
-  type: string,
+  type: EventType,
   data: StateEvent["data"] = {},
 ): SecretState {
   const event: StateEvent = {

@@ -1,3 +1,5 @@
+import type { ReasonCode } from "./reasons.ts";
+import type { EventType } from "./events.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type {
   DeliveryId,
@@ -88,10 +90,10 @@ export type Fact =
   | { readonly fact: "look-again"; readonly in: Duration }
   | { readonly fact: "ended" }
   | { readonly fact: "read"; readonly cursors: Outbox["cursors"]; readonly retryAt: Outbox["retryAt"] }
-  | { readonly fact: "stood"; readonly reason: string; readonly message: string; readonly until: Instant | null }
+  | { readonly fact: "stood"; readonly reason: ReasonCode; readonly message: string; readonly until: Instant | null }
   | {
       readonly fact: "noticed";
-      readonly event: string;
+      readonly event: EventType;
       readonly data: Readonly<Record<string, string | number | boolean | null>>;
     }
   | {

@@ -22,9 +22,10 @@ import { rememberAll } from "./usage.ts";
 
 /** A new key, once everything that could spoil it has been looked at: promise 8. */
 export function mint(c: Case): Decision | null {
-  const { rotation, state } = { rotation: c.state.rotation, state: c.state };
+  const { state } = c;
+  const { rotation } = state;
   if (rotation === null || rotation.rollback !== null || rotation.to !== null) return null;
-  if (state.stopped !== null) return blocked(state.stopped.reason as "store-denied", state.stopped.message);
+  if (state.stopped !== null) return blocked(state.stopped.reason, state.stopped.message);
   const paused = guardPause(c, nobody);
   if (paused !== null) return paused;
   ask(c, { look: "keys" }, ...lookAtStores(c));

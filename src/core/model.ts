@@ -1,3 +1,4 @@
+import type { ReasonCode } from "./reasons.ts";
 /**
  * The words of keyturn, as data.
  *
@@ -23,6 +24,7 @@
  * time, whatever the runners' clocks do, and stays near wall time. Instants on the issuer's or a monitor's clock
  * say so.
  */
+import type { EventType } from "./events.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { KeyId, Ref } from "./observed.ts";
 
@@ -138,7 +140,7 @@ export interface Failure {
   readonly count: number;
   readonly at: Instant;
   readonly retryAt: Instant;
-  readonly reason: string;
+  readonly reason: ReasonCode;
   readonly message: string;
 }
 
@@ -221,7 +223,7 @@ export interface Incident {
 export interface Stopped {
   /** What is in flight stops too; else it is brought to its end (a rollback is). */
   readonly halts: boolean;
-  readonly reason: string;
+  readonly reason: ReasonCode;
   readonly message: string;
   readonly at: Instant;
 }
@@ -241,7 +243,7 @@ export interface StateEvent {
   /** The wall clock of the runner, for people. */
   readonly wall: Instant;
   readonly actor: string;
-  readonly type: string;
+  readonly type: EventType;
   readonly data: Readonly<Record<string, string | number | boolean | null>>;
   readonly previous: string;
   readonly hash: string;
@@ -254,8 +256,6 @@ export interface Outbox {
   readonly hash: string;
   /** Reader (`audit`, a notifier's name) → the newest sequence it has. */
   readonly cursors: Readonly<Record<string, number>>;
-  /** Events that had to go before some notifier had them. */
-  readonly dropped: number;
   /** Notifier → not before. */
   readonly retryAt: Readonly<Record<string, { readonly at: Instant; readonly failures: number }>>;
 }
@@ -300,7 +300,7 @@ export interface SecretState {
   readonly stopped: Stopped | null;
   /** What the newest run that held the lease ended in, for `status`; null once the document has moved since. */
   readonly standing: {
-    readonly reason: string;
+    readonly reason: ReasonCode;
     readonly message: string;
     readonly until: Instant | null;
     readonly at: Instant;
@@ -356,7 +356,7 @@ export function newState(name: string, clock: Instant): SecretState {
     queued: null,
     acks: [],
     lookAgainAt: null,
-    outbox: { events: [], seq: 0, hash: "", cursors: {}, dropped: 0, retryAt: {} },
+    outbox: { events: [], seq: 0, hash: "", cursors: {}, retryAt: {} },
     actions: [],
   };
 }

@@ -1,3 +1,4 @@
+import type { ReasonCode } from "./reasons.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { DeliveryId, Serves, VersionId } from "./model.ts";
 
@@ -83,7 +84,7 @@ export interface DeliveryLook {
 /** Absent, failed and unknown are three answers: a look that failed says so, it is never an absence. */
 export type Seen<T> =
   | { readonly value: T }
-  | { readonly failed: { readonly reason: string; readonly message: string; readonly hint?: string | undefined } };
+  | { readonly failed: { readonly reason: ReasonCode; readonly message: string; readonly hint?: string | undefined } };
 
 export type Query =
   | { readonly look: "describe"; readonly what: "issuer" | DeliveryId }

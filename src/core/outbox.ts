@@ -20,13 +20,9 @@ export function seal(state: SecretState, commitId: string, hash: (text: string) 
 function trim(outbox: Outbox): Outbox {
   const audited = outbox.cursors[AUDIT] ?? 0;
   const everyone = Math.min(audited, ...Object.values(outbox.cursors));
-  let events = outbox.events.filter((event) => event.seq > everyone);
+  const events = outbox.events.filter((event) => event.seq > everyone);
   const over = events.length - EVENTS_KEPT;
-  if (over <= 0) return { ...outbox, events };
-  const kept = events.filter((event, index) => index >= over || event.seq > audited);
-  const dropped = events.length - kept.length;
-  events = kept;
-  return { ...outbox, events, dropped: outbox.dropped + dropped };
+  return { ...outbox, events: events.filter((event, index) => index >= over || event.seq > audited) };
 }
 
 /** The audit log does not keep up: nothing more may happen that it would not know of. */

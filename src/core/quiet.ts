@@ -75,12 +75,7 @@ function standing(
   if (!isOff(c, "old-key-quiet")) {
     if (failed !== null && judgements.some((j) => j.verdict !== "quiet")) {
       const known = judgements.map((j) => sentence(c, victim, j)).join("; ");
-      return wait(
-        failed.reason as ReasonCode,
-        `usage cannot be looked at: ${failed.message}; last known: ${known}`,
-        next,
-        facts,
-      );
+      return wait(failed.reason, `usage cannot be looked at: ${failed.message}; last known: ${known}`, next, facts);
     }
     const users = judgements.filter((j) => j.verdict === "in-use");
     const unknown = judgements.filter((j) => j.verdict === "unknown");
@@ -119,7 +114,7 @@ function adoption(
 }
 
 /** The newest look failed: that is today's news, whatever was known before. */
-function failedLook(c: Case): { readonly reason: string; readonly message: string } | null {
+function failedLook(c: Case): { readonly reason: ReasonCode; readonly message: string } | null {
   if (c.rules.usage === "none" || c.seen.usage === null) return null;
   for (const { id, optional } of c.rules.usage) {
     const seen = c.seen.usage[id];

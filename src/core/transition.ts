@@ -1,3 +1,4 @@
+import type { EventType } from "./events.ts";
 import { adopt, bind } from "./adoption.ts";
 import { acted, emit, stillOpen, withDelivery, withRotation, withVersion } from "./edit.ts";
 import { cleared, close, foundKey, intend, seenState, serve } from "./effects.ts";
@@ -7,7 +8,6 @@ import { failureOf } from "./failures.ts";
 import type { SecretState, Version } from "./model.ts";
 import { versionOf } from "./model.ts";
 import { outcomeOf } from "./reasons.ts";
-import type { ReasonCode } from "./reasons.ts";
 import { abandon, begin, turnBack } from "./rotation.ts";
 import type { Now } from "./rules.ts";
 import { applyWord } from "./said.ts";
@@ -50,7 +50,7 @@ export function transition(
 
 function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOptions): SecretState {
   const actor = state.lease?.actor ?? state.rotation?.actor ?? "keyturn";
-  const tell = (next: SecretState, type: string, data = {}): SecretState => emit(next, now, actor, type, data);
+  const tell = (next: SecretState, type: EventType, data = {}): SecretState => emit(next, now, actor, type, data);
   switch (fact.fact) {
     case "leased": {
       const lease = { ...fact.lease, since: now.doc, renewedAt: now.doc };
@@ -202,7 +202,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
       );
     case "rollback-failed": {
       const forward = withRotation(state, { rollback: null, overlapFrom: null, failures: [] });
-      const stopped = { halts: false, reason: "nothing-to-roll-back-to", message: fact.why, at: now.doc };
+      const stopped = { halts: false, reason: "nothing-to-roll-back-to", message: fact.why, at: now.doc } as const;
       return tell({ ...forward, stopped }, "rollback-failed", {
         version: fact.version,
         reason: stopped.reason,
@@ -266,10 +266,7 @@ function stand(
 ): SecretState {
   const stood: SecretState = { ...state, standing: { reason, message, until, at: now.doc } };
   // What stops a secret was told when it stopped; what merely stands in its way is told when it is found.
-  const told =
-    state.standing?.reason === reason ||
-    state.stopped?.reason === reason ||
-    outcomeOf(reason as ReasonCode) !== "blocked";
+  const told = state.standing?.reason === reason || state.stopped?.reason === reason || outcomeOf(reason) !== "blocked";
   return told ? stood : emit(stood, now, "keyturn", "blocked", { reason, message });
 }
 

@@ -1,13 +1,13 @@
 import type { Fact } from "../core/facts.ts";
 import type { SecretState, StateEvent } from "../core/model.ts";
+import { topicOf, type EventType } from "../core/events.ts";
 import { AUDIT } from "../core/outbox.ts";
 import type { Now } from "../core/rules.ts";
 import type { Ctx } from "../ports/context.ts";
+import type { Notification } from "../ports/notifier.ts";
 import type { AuditEntry } from "../ports/state.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 
-/** Event types that a policy's `events:` may name by another word. */
-const TOPICS: Readonly<Record<string, string>> = { "overlap-maximum": "straggler", refused: "failed", debt: "failed" };
 const MAX_BACKOFF = 3_600_000;
 
 /** Copies events to the audit log; a document's own events are known to it as soon as the log is reachable. */
@@ -47,8 +47,12 @@ export async function flush(
     if (have >= outbox.seq || (later?.at ?? 0) > now.doc) continue;
     let reached = have;
     try {
-      for (const event of outbox.events.filter((e) => e.seq > have)) {
-        const topic = TOPICS[event.type] ?? event.type;
+      const news = outbox.events.filter((e) => e.seq > have);
+      const dropped = (news[0]?.seq ?? have + 1) - have - 1;
+      if (dropped > 0 && outbox.cursors[name] !== undefined)
+        await notifier.send(droppedNotice(state.name, dropped, news[0] as StateEvent), ctx);
+      for (const event of news) {
+        const topic = topicOf(event.type);
         if (events.includes("*") || events.includes(topic) || isConcerned(name, event, topic, ports))
           await notifier.send(notification(state.name, event, topic), ctx);
         reached = event.seq;
@@ -66,7 +70,7 @@ export async function flush(
 }
 
 /** A straggler's own notifier hears of it, whatever events it lists. */
-function isConcerned(notifier: string, event: StateEvent, topic: string, { rules }: SecretPorts): boolean {
+function isConcerned(notifier: string, event: StateEvent, topic: EventType, { rules }: SecretPorts): boolean {
   const who = typeof event.data.who === "string" ? event.data.who.split(", ") : [];
   return topic === "straggler" && rules.consumers.some((c) => c.notify === notifier && who.includes(c.name));
 }
@@ -85,11 +89,14 @@ function entryOf(secret: string, event: StateEvent): AuditEntry {
   return { secret, seq, previous, hash, at: wall, actor, type, data };
 }
 
-function notification(
-  secret: string,
-  event: StateEvent,
-  topic: string,
-): Parameters<SecretPorts["notifiers"][number]["notifier"]["send"]>[0] {
+/** In the place of what had to go before this receiver had it. */
+function droppedNotice(secret: string, count: number, next: StateEvent): Notification {
+  const message = `${secret}: ${count} events went untold before this one; keyturn history ${secret} has them`;
+  const id = `${secret}/${next.seq}/${next.hash.slice(0, 16)}/dropped`;
+  return { id, secret, at: next.wall, type: "dropped", reason: null, message, data: { count } };
+}
+
+function notification(secret: string, event: StateEvent, topic: EventType): Notification {
   const { data } = event;
   const reason = typeof data.reason === "string" ? data.reason : null;
   const words =

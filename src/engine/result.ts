@@ -74,13 +74,7 @@ export function conclude(decision: Standing, run: Account): RunResult {
   // A rolled back secret is brought to its end, and still needs a person before it rotates again.
   const stopped = state?.rotation?.rollback && run.sit !== "served" ? state.stopped : null;
   if (decision.decision === "wait" && stopped !== null) {
-    return ended(
-      "blocked",
-      stopped.reason as ReasonCode,
-      `${stopped.message}; meanwhile: ${decision.message}`,
-      until,
-      run,
-    );
+    return ended("blocked", stopped.reason, `${stopped.message}; meanwhile: ${decision.message}`, until, run);
   }
   const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
   return ended(outcome, decision.reason, decision.message, until, run, "hint" in decision ? decision.hint : undefined);

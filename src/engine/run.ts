@@ -234,8 +234,7 @@ class Run {
   }
 
   #noteFailure(fact: Fact, action: Effect): void {
-    if (fact.fact === "refused")
-      this.#failed ??= { reason: fact.stopped.reason as ReasonCode, message: fact.stopped.message };
+    if (fact.fact === "refused") this.#failed ??= { reason: fact.stopped.reason, message: fact.stopped.message };
     if (fact.fact === "debt")
       this.#failed ??= { reason: "provider-unavailable", message: `${action.do} of ${action.version}: ${fact.error}` };
   }

@@ -101,6 +101,24 @@ const cases: [string, string, string][] = [
     "rotation.config.yaml:7:13: secrets.two.issuer: is the same owner as that of one: its slots hold one rotation at a time",
   ],
   [
+    "an event that nobody sends",
+    'version: 1\nnotifiers: { ops: { type: webhook, url: "http://h", events: [bloked] } }\n',
+    'rotation.config.yaml:2:62: notifiers.ops.events[0]: is unknown: did you mean "blocked"?',
+  ],
+  [
+    "a misspelt key of an inline store is told beside what is missing",
+    policyWith(`${ISSUER}\nstores: [{ type: dotenv, pth: app.env }]`),
+    [
+      "rotation.config.yaml:5:14: secrets.payments.stores[0]: path is missing",
+      'rotation.config.yaml:5:30: unknown key "pth" in secrets.payments.stores[0]: did you mean "path"?',
+    ].join("\n"),
+  ],
+  [
+    "a method that is none",
+    "version: 1\nstores: { v: { type: vault-kv, mount: secret, auth: { method: aprole } } }\n",
+    'rotation.config.yaml:2:63: stores.v.auth.method: must be token or approle or kubernetes or jwt or aws or userpass: did you mean "approle"?',
+  ],
+  [
     "usage of another type",
     policyWith(`${GOOD}\nusage: [{ type: isuer }]`),
     'rotation.config.yaml:6:21: secrets.payments.usage[0].type: unknown usage type "isuer": did you mean "issuer"?',

@@ -144,7 +144,7 @@ describe("3.4 recovery around issue", () => {
   test("attempts are budgeted", () => {
     const failures = [
       { step: "issue", count: 3, at: T - H, retryAt: T - H, reason: "provider-unavailable", message: "no answer" },
-    ];
+    ] as const;
     const before = idle({ rotation: rotation("v1", null, { failures }) });
     const scene = { state: before, sees: { keys: ["v1"], serves: { vault: "v1" } } };
     expect(settledOn(scene).verdict).toBe("blocked attempts-exhausted");

@@ -281,7 +281,7 @@ test("a look that failed first, then a monitor that has watched for an hour only
   const failed = {
     ...observed(),
     usage: { log: { failed: { reason: "provider-unavailable", message: "no answer" } } },
-  };
+  } as const;
   v1 = { ...v1, usage: rememberAll(v1, r, failed, T), usageLookedAt: T };
   const answer = observed({ usage: { log: { "key-v1": { status: "covered", from: T - H, until: T, events: [] } } } });
   v1 = { ...v1, usage: rememberAll(v1, r, answer, T), usageLookedAt: T };

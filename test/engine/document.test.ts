@@ -11,7 +11,7 @@ beforeEach(() => {
 });
 
 const HOLD = { fact: "said", word: { word: "hold", reason: "why", until: null }, by: "ada", id: "x" } as const;
-const AUDITED = { fact: "noticed", event: "something", data: {} } as const;
+const AUDITED = { fact: "noticed", event: "failed-use", data: {} } as const;
 const types = () => state.document?.state.outbox.events.map(({ type }) => type);
 
 describe("the document's clock", () => {
@@ -59,7 +59,7 @@ describe("commits", () => {
     const other = await Document.open(depsOf(state, "b"), "payments");
     await other.commit([AUDITED]);
     expect(await mine.commit([HOLD], restsOn)).toBe("stale");
-    expect(types()).toEqual(["hold", "something"]);
+    expect(types()).toEqual(["hold", "failed-use"]);
     expect(mine.state.seq).toBe(other.state.seq);
     expect(await mine.commit([HOLD], restsOn)).toBe("stale");
     expect(await mine.commit([HOLD], mine.state.seq)).toBe("saved");
@@ -73,7 +73,7 @@ describe("commits", () => {
       state.before = async () => void (await other.commit([HOLD]));
     };
     await mine.record([AUDITED]);
-    expect(types()).toEqual(["hold", "hold", "something"]);
+    expect(types()).toEqual(["hold", "hold", "failed-use"]);
   });
 
   test.each(["saved", "lost"] as const)(
@@ -84,7 +84,7 @@ describe("commits", () => {
       expect(await document.commit([HOLD])).toBe(unknown === "saved" ? "saved" : "stale");
       state.unknown = unknown;
       await document.record([AUDITED]);
-      expect(types()?.filter((type) => type === "something")).toHaveLength(1);
+      expect(types()?.filter((type) => type === "failed-use")).toHaveLength(1);
     },
   );
 

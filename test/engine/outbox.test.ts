@@ -1,3 +1,4 @@
+import type { EventType } from "../../src/core/events.ts";
 import { beforeEach, expect, test } from "vitest";
 import { ProviderError } from "../../src/core/errors.ts";
 import type { SecretState } from "../../src/core/model.ts";
@@ -30,7 +31,7 @@ function portsOf(events: readonly string[], more: Parameters<typeof rules>[0] = 
 }
 
 /** A document in which these things have happened. */
-function told(...events: readonly (readonly [string, Record<string, string>?])[]): SecretState {
+function told(...events: readonly (readonly [EventType, Record<string, string>?])[]): SecretState {
   const facts = events.map(([event, data = {}]) => ({ fact: "noticed", event, data }) as const);
   return after(idle({ rotation: rotation("v1", null) }), facts);
 }
@@ -104,4 +105,17 @@ test("the audit log comes first; while it takes nothing its events stay, and not
   expect(await audit(deps, state)).toBe("copied");
   expect(await audit(deps, state)).toBe("copied");
   expect(memory.entries).toHaveLength(1);
+});
+
+test("what had to go before a receiver came back is told as a number", async () => {
+  const ports = portsOf(["done"]);
+  down = true;
+  const first = await flushed(told(...Array.from({ length: 3 }, () => ["done"] as const)), ports);
+  down = false;
+  const behind = { ...first, outbox: { ...first.outbox, events: first.outbox.events.slice(2) } };
+  await flushed(behind, ports, 10 * 3600 * S);
+  expect(sent.map(({ type, data }) => [type, data["count"] ?? null])).toEqual([
+    ["dropped", 2],
+    ["done", null],
+  ]);
 });
