@@ -58,6 +58,13 @@ export async function buildDelivery(
   const parsed = checkSettings(store.adapter.delivery, delivery, at, DELIVERY_KEYS, gathered);
   if (mine === null || parsed === null) return null;
   if (mine.fields && !fieldsExist(mine.fields, [...at, "fields"], issuerFields, gathered)) return null;
+  if (!mine.fields && issuerFields?.length === 0 && !store.adapter.ownObject) {
+    gathered.issues.push({
+      ...missingIssue(at, "fields"),
+      hint: "what this issuer gives shows only when it runs: name it here, `fields: { NAME: field }`",
+    });
+    return null;
+  }
 
   const fields = mine.fields ?? null;
   const target = { secret, fields: fields ?? Object.fromEntries((issuerFields ?? []).map((field) => [field, field])) };

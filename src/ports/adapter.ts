@@ -91,6 +91,8 @@ export interface StoreAdapter<S extends z.ZodObject = z.ZodObject, D extends z.Z
   /** The keys of one delivery beside `use` and `fields`. */
   readonly delivery: D;
   readonly published?: PublishedDelays;
+  /** The object is the delivery's alone: without `fields` it holds whatever the issuer gives. */
+  readonly ownObject?: true;
   readonly discover?: Discover;
   /** A short name of what is written, for people: a path, a secret's name. */
   nameOf(settings: z.output<S>, delivery: z.output<D>, target: DeliveryTarget): string;

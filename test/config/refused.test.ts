@@ -114,6 +114,13 @@ const cases: [string, string, string][] = [
     ].join("\n"),
   ],
   [
+    "no fields where nobody knows them",
+    policyWith(
+      "issuer: { type: exec, command: [x], traits: { maxKeys: 2 } }\nusage: none\nstores: [{ type: local }, { type: dotenv, path: app.env }]",
+    ),
+    "rotation.config.yaml:6:31: secrets.payments.stores[1]: fields is missing",
+  ],
+  [
     "a method that is none",
     "version: 1\nstores: { v: { type: vault-kv, mount: secret, auth: { method: aprole } } }\n",
     'rotation.config.yaml:2:63: stores.v.auth.method: must be token or approle or kubernetes or jwt or aws or userpass: did you mean "approle"?',

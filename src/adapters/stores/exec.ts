@@ -49,6 +49,7 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
   type: "exec",
   settings,
   delivery,
+  ownObject: true,
   nameOf: (_settings, { name }, { secret }) => name ?? secret,
   create: (options, { name }, target, deps) =>
     options.traits.staged

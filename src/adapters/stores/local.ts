@@ -268,6 +268,7 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
   type: "local",
   settings,
   delivery,
+  ownObject: true,
   nameOf: (_settings, to, target) => to.name ?? target.secret,
   create: (options, to, target, deps) => new LocalStore(place(options, to, target, deps), deps),
 };
