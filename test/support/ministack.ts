@@ -10,7 +10,6 @@ import { awsEnv } from "./moto.ts";
 import { environment } from "./environments.ts";
 import { needs } from "./require.ts";
 
-
 export interface Ministack {
   readonly url: string;
   /** `AWS_*` variables without keys: it takes any. */

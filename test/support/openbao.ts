@@ -9,7 +9,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { environment } from "./environments.ts";
 import { needs } from "./require.ts";
 
-
 export interface BaoAnswer {
   readonly status: number;
   // oxlint-disable-next-line typescript/no-explicit-any -- whatever the server says
