@@ -189,7 +189,7 @@ export function open(c: Case): readonly MayLand[] {
 }
 
 /** Nothing is destroyed, minted or finished while an effect without an answer may still take place. */
-export function settled(c: Case): Decision | null {
+export function unsettled(c: Case): Decision | null {
   const entries = open(c);
   if (entries.length === 0) return null;
   const what = [...new Set(entries.map((e) => `${e.effect} of ${e.version}`))].join(", ");

@@ -11,7 +11,7 @@ import {
   keyOf,
   lookAtStores,
   note,
-  settled,
+  unsettled,
   wait,
   wanted,
 } from "./case.ts";
@@ -58,10 +58,10 @@ export const guardHolds: Check = (c, victim) => {
 };
 
 /** A pause starts nothing and destroys nothing; an emergency works all the same. */
-export const guardPause: Check = (c) => {
+export function guardPause(c: Case): Decision | null {
   if (c.state.paused === null || c.state.incident !== null) return null;
   return wait("paused", `paused by ${c.state.paused.by}: ${c.state.paused.reason}`, null);
-};
+}
 
 export const minimumOver: Check = (c, victim) => {
   if (isHurried(c, victim) || victim.compromised || isOff(c, "minimum-overlap")) return null;
@@ -94,7 +94,7 @@ export const storesLookedAt: Check = (c, victim) => {
 
 export const oldKeyQuiet: Check = (c, victim) => (isHurried(c, victim) ? null : quiet(c, victim));
 
-export const nothingMayLand: Check = (c) => settled(c);
+export const nothingMayLand: Check = (c) => unsettled(c);
 
 /** Store lines taken out of the policy in flight may still serve the victim. */
 export const nothingForgotten: Check = (c, victim) => {

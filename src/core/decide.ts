@@ -1,5 +1,5 @@
 import type { Case, Decision } from "./case.ts";
-import { ask, blocked, hook, isOff, lookAtStores, note, settled, Unanswered, wait, wanted } from "./case.ts";
+import { ask, blocked, hook, isOff, lookAtStores, note, unsettled, Unanswered, wait, wanted } from "./case.ts";
 import { bindingsOf, drifted, newKeyAlive, storesConfirmed } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
@@ -140,8 +140,8 @@ function finish(c: Case): Decision | null {
   const leaked = living(c.state).find((v) => v.compromised);
   if (leaked !== undefined)
     return blocked("compromised", `${leaked.id} has leaked and still lives`, `keyturn emergency ${c.rules.name}`);
-  const unsettled = settled(c);
-  if (unsettled !== null) return unsettled;
+  const landing = unsettled(c);
+  if (landing !== null) return landing;
   if (c.state.lookAgainAt !== null)
     return wait("settling", "what is served is looked at once more, later", c.state.lookAgainAt);
   // The last look of the rotation: what it leaves behind is what it meant to.

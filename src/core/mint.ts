@@ -9,7 +9,7 @@ import {
   listing,
   lookAtStores,
   note,
-  settled,
+  unsettled,
   wait,
 } from "./case.ts";
 import { bindingsOf, drifted, guardPause, outageAccepted, writeOver } from "./checks.ts";
@@ -26,14 +26,14 @@ export function mint(c: Case): Decision | null {
   const { rotation } = state;
   if (rotation === null || rotation.rollback !== null || rotation.to !== null) return null;
   if (state.stopped !== null) return blocked(state.stopped.reason, state.stopped.message);
-  const paused = guardPause(c, nobody);
+  const paused = guardPause(c);
   if (paused !== null) return paused;
   ask(c, { look: "keys" }, ...lookAtStores(c));
   const standing =
     bindingsOf(c) ??
     unmanaged(c) ??
     drifted(c) ??
-    settled(c) ??
+    unsettled(c) ??
     gauge(c) ??
     ghosts(c) ??
     slots(c) ??
@@ -41,9 +41,6 @@ export function mint(c: Case): Decision | null {
   if (standing !== null) return standing;
   return laterGranule(c) ?? attempt(c, issue(c, listing(c)));
 }
-
-/** For checks that look at nothing of their victim. */
-const nobody = { compromised: false } as Version;
 
 function issue(c: Case, listed: Listing): Action {
   const { settle, timeGranularity } = c.rules.issuer.timing;

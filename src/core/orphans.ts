@@ -12,7 +12,7 @@ import {
   lookAtStores,
   note,
   open,
-  settled,
+  unsettled,
   wait,
   wanted,
 } from "./case.ts";
@@ -46,7 +46,7 @@ function resolve(c: Case, version: Version): Decision {
   const [only] = candidates;
   if (only !== undefined && candidates.length === 1) {
     if (c.rules.issuer.issueIdempotent && wantedNow)
-      return guardPause(c, version) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
+      return guardPause(c) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
     if (!c.rules.issuer.labels && c.rules.orphans === "block")
       return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
     return note({
@@ -114,7 +114,7 @@ export function cleanUp(c: Case): Decision | null {
 }
 
 function remove(c: Case, version: Version): Decision {
-  const stay = settled(c) ?? guardHolds(c, version) ?? guardPause(c, version) ?? backOff(c, version);
+  const stay = unsettled(c) ?? guardHolds(c, version) ?? guardPause(c) ?? backOff(c, version);
   if (stay !== null) return stay;
   ask(c, { look: "keys" }, ...lookAtStores(c));
   for (const delivery of c.rules.deliveries) {

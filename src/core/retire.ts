@@ -105,7 +105,7 @@ function soak(c: Case, victim: Version): Decision | null {
           } as const,
         ];
   const ours = refused.some(([, m]) => m.count > 0);
-  const held = guardPause(c, victim);
+  const held = guardPause(c);
   if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite && held === null)
     return reenable(c, victim, looked);
   return resting(nextGlance(c, { ...victim, usageLookedAt: c.now.doc }, until), [looked, ...told]);
