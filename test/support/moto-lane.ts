@@ -28,6 +28,7 @@ export interface IamPolicy {
   readonly verify?: string;
   readonly timing?: string;
   readonly lease?: string;
+  readonly consumers?: string;
   readonly more?: string;
 }
 
@@ -73,6 +74,7 @@ export class MotoLane {
     verify = "{ successes: 1, spread: 0s, deadline: 5s }",
     timing = QUICK_TIMING,
     lease = "4s",
+    consumers = "[{ name: app, required: false }]",
     more = "",
   }: IamPolicy = {}): void {
     this.place.policy(`version: 1
@@ -87,7 +89,7 @@ ${more}secrets:
     issuer: { type: aws-iam, user: ${this.user}, expect: { account: "${ACCOUNT}" }, timing: ${timing}${issuer} }
     stores: ${stores}
     usage: ${usage}
-    consumers: [{ name: app, required: false }]
+    consumers: ${consumers}
 `);
   }
 
