@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { ProviderError } from "../core/errors.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Vault } from "./vault.ts";
 

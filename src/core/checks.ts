@@ -16,6 +16,7 @@ import {
   wanted,
 } from "./case.ts";
 import { formatDuration } from "./duration.ts";
+import type { Fact } from "./facts.ts";
 import type { DeliveryId, Serves, Version, VersionId } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
 import type { Query } from "./observed.ts";
@@ -92,7 +93,27 @@ export const storesLookedAt: Check = (c, victim) => {
   return rotation?.repair || maximum <= c.now.doc ? storesConfirmed(c, victim) : null;
 };
 
-export const oldKeyQuiet: Check = (c, victim) => (isHurried(c, victim) ? null : quiet(c, victim));
+/** Before a straggler is reminded the stores are looked at: a value put back may be what keeps it on the old key. */
+export const oldKeyQuiet: Check = (c, victim) => {
+  if (isHurried(c, victim)) return null;
+  const stands = quiet(c, victim);
+  const facts = stands !== null && "facts" in stands ? (stands.facts ?? []) : [];
+  if (!facts.some(({ fact }) => fact === "reminded")) return stands;
+  return putBack(c, facts) ?? stands;
+};
+
+/** Drift, with what is news beside the reminder. A store that does not answer is no reason to keep that back. */
+function putBack(c: Case, facts: readonly Fact[]): Decision | null {
+  const unseen = c.rules.deliveries.filter((d) => canLook(d) && c.seen.deliveries[d.id] === undefined);
+  if (unseen.length > 0)
+    return { decision: "look", queries: unseen.map(({ id }) => ({ look: "delivery", delivery: id })) };
+  for (const delivery of c.rules.deliveries) {
+    const look = c.seen.deliveries[delivery.id];
+    const strayed = look !== undefined && "value" in look ? strays(c, delivery, look.value.serves) : null;
+    if (strayed?.decision === "blocked") return { ...strayed, facts: facts.filter(({ fact }) => fact !== "reminded") };
+  }
+  return null;
+}
 
 export const nothingMayLand: Check = (c) => unsettled(c);
 

@@ -51,14 +51,19 @@ export interface RunResult {
 /** A decision that a run can end in. */
 export type Standing = Exclude<Decision, { readonly decision: "look" | "act" | "note" }>;
 
+/** A refusal, or a revocation that did not succeed. */
+export interface Failed {
+  readonly reason: ReasonCode;
+  readonly message: string;
+}
+
 /** What a result is made of, beside the decision that a run ended in. */
 export interface Account {
   readonly name: string;
   readonly state: SecretState | null;
   readonly actions: readonly ActionRecord[];
   readonly now: Now;
-  /** The first refusal or failed revocation of this run: it is what the run ended in. */
-  readonly failed: { readonly reason: ReasonCode; readonly message: string } | null;
+  readonly failed: Failed | null;
   readonly sit: Sit;
 }
 

@@ -22,7 +22,7 @@ import { flush, isPending } from "./outbox.ts";
 import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
 import { conclude, ended, offsetOf } from "./result.ts";
-import type { Account, RunOptions, RunResult, Standing } from "./result.ts";
+import type { Account, Failed, RunOptions, RunResult, Standing } from "./result.ts";
 import { napFor } from "./sit.ts";
 import { Values } from "./values.ts";
 
@@ -40,8 +40,8 @@ class Run {
   readonly #lease: Lease;
   readonly #began: number;
   readonly #actions: ActionRecord[] = [];
-  /** The first refusal or failed revocation of this run: it is what the run ended in. */
-  #failed: { readonly reason: ReasonCode; readonly message: string } | null = null;
+  /** The first refusal or failed revocation of this run that it did not get past: it is what the run ended in. */
+  #failed: (Failed & { readonly step: string }) | null = null;
   /** Time spent waiting for another run's lease: it has a bound of its own. */
   #queued: Duration = 0;
   #told = 0;
@@ -229,14 +229,18 @@ class Run {
     const ended = await perform(action, intent, document.state, this.ports, this.#values, this.#ctx(fence));
     for (const fact of ended) this.#noteFailure(fact, action);
     await this.#fact(ended);
-    if (ended[0]?.fact === "closed" && ended[0].closing.how === "done")
-      this.#record(action.do, action.version, intent.delivery);
+    if (ended[0]?.fact !== "closed" || ended[0].closing.how !== "done") return;
+    if (this.#failed?.step === stepName(action)) this.#failed = null;
+    this.#record(action.do, action.version, intent.delivery);
   }
 
   #noteFailure(fact: Fact, action: Effect): void {
-    if (fact.fact === "refused") this.#failed ??= { reason: fact.stopped.reason, message: fact.stopped.message };
-    if (fact.fact === "debt")
-      this.#failed ??= { reason: "provider-unavailable", message: `${action.do} of ${action.version}: ${fact.error}` };
+    const step = stepName(action);
+    if (fact.fact === "refused") this.#failed ??= { step, reason: fact.stopped.reason, message: fact.stopped.message };
+    if (fact.fact === "debt") {
+      const message = `${action.do} of ${action.version}: ${fact.error}`;
+      this.#failed ??= { step, reason: "provider-unavailable", message };
+    }
   }
 
   /** Facts about the world are kept whatever happened to the document meanwhile. */

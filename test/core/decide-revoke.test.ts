@@ -157,6 +157,17 @@ describe("3.9 quiet", () => {
       expect("facts" in decision ? decision.facts : []).toContainEqual({ fact: "escalated", who: ["web"] });
     }
   });
+  test("before a straggler is reminded the stores are looked at: a value put back is drift, and stays it", () => {
+    const scene: Scene = { ...atMaximum("block"), state: overlapping(30 * H) };
+    const usage = { log: { "key-v1": inUse, "key-v2": silent(0) } };
+    expect(verdict({ ...scene, sees: { usage } })).toBe("look delivery");
+    const decision = decided({ ...scene, sees: { ...scene.sees, serves: { vault: "v1" } } });
+    expect(decision).toMatchObject({ decision: "blocked", reason: "drift" });
+    expect("facts" in decision ? decision.facts?.map(({ fact }) => fact) : []).toEqual(["usage-looked"]);
+    const fine = decided(scene);
+    expect(fine).toMatchObject({ decision: "wait", reason: "old-key-in-use" });
+    expect("facts" in fine ? fine.facts : []).toContainEqual({ fact: "reminded", who: ["web"] });
+  });
   test("usage is looked at no more than once per quiet/8", () => {
     const looked = (ago: number) => {
       const v1 = version("v1", "retiring", {

@@ -68,6 +68,16 @@ describe("a rotation from end to end", () => {
     expect(statuses()).toEqual(["key-1 destroyed", "key-2 current"]);
   });
 
+  test("a revocation that failed and then succeeded in the same run is no failure of the run", async () => {
+    await rotate();
+    await run({ sit: "all" });
+    await rotate();
+    bench.issuer.fails = { call: "disable", error: new ProviderError("unavailable", "no", "later") };
+    expect(await run({ sit: "all" })).toMatchObject({ outcome: "done" });
+    expect(bench.state.entries.map(({ type }) => type)).toContain("debt");
+    expect(statuses()).toEqual(["key-1 destroyed", "key-2 current"]);
+  });
+
   test("3.14: a value that a store refuses costs its key, and nothing is minted again without a person", async () => {
     await rotate();
     await run({ sit: "all" });
