@@ -4,6 +4,7 @@ import { retryAfterOf } from "./http.ts";
 
 const CREDENTIALS_HINT =
   "sign in again (`aws sso login`, new environment variables), or name a `profile` in the policy";
+const THROTTLED_HINT = "AWS takes no more of these calls for now: `run` goes on later, or ask for a higher quota";
 const KMS_HINT = "the caller needs kms:GenerateDataKey and kms:Decrypt for the KMS key, and the key has to be enabled";
 
 const KINDS: Readonly<Record<ProviderErrorKind, readonly string[]>> = {
@@ -137,7 +138,8 @@ export function failureOfAws(error: unknown, action: string, mutates: boolean): 
   const refused = status !== null && status >= 400 && status < 500 && status !== 408;
   // Without an answer nothing was sent: our transport has errors of its own.
   const applied: Applied = mutates && answered && !refused ? "maybe" : "no";
-  const why = known === undefined && /^(?:|(?:[A-Z][a-z]+)?Error)$/.test(code) ? unforeseen(error, answered) : code;
+  const why =
+    known === undefined && /^(?:|(?:[A-Z][a-z]+)?Error)$/.test(code) ? unforeseen(error, answered) : told(code);
   const requestId = metadata?.requestId;
   const header = response?.headers?.["retry-after"];
   const retryAfter = typeof header === "string" ? retryAfterOf(header, Date.now()) : null;
@@ -147,6 +149,11 @@ export function failureOfAws(error: unknown, action: string, mutates: boolean): 
     ...hintOf(kind, code, error),
   };
   return new AwsFailure(code, kind, applied, `${action}: ${why}${answered ? ` (${status})` : ""}`, detail);
+}
+
+/** The SDK's own names for finding nothing to sign with say little to people. */
+function told(code: string): string {
+  return /^(?:Credentials|Token)?ProviderError$/.test(code) ? "no usable credentials" : code;
 }
 
 function unforeseen(error: unknown, answered: boolean): string {
@@ -164,6 +171,7 @@ function kindOf(status: number | null): ProviderErrorKind {
 function hintOf(kind: ProviderErrorKind, code: string, error: unknown): { readonly hint?: string } {
   if (code === "RequestTimeTooSkewed") return { hint: "this machine's clock is wrong: set it" };
   if (kind === "unauthenticated") return { hint: CREDENTIALS_HINT };
+  if (kind === "throttled") return { hint: THROTTLED_HINT };
   if (code === "DecryptionFailure" || code === "EncryptionFailure") return { hint: KMS_HINT };
   if (code === "OptInRequired") return { hint: "the region is not enabled for this account" };
   if (kind !== "denied") return {};

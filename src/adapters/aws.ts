@@ -5,6 +5,7 @@ import type { AdapterDeps } from "../ports/adapter.ts";
 import type { Ctx, Finding } from "../ports/context.ts";
 import { AwsTransport, type Sending } from "./aws-transport.ts";
 import { failureOfAws } from "./aws-errors.ts";
+import { isDistrust } from "./http.ts";
 import { Limiters, type Limiter } from "./limiter.ts";
 
 export { awsCodeOf } from "./aws-errors.ts";
@@ -201,8 +202,12 @@ export class Aws {
   #ours(error: ProviderError & { $metadata?: unknown }): ProviderError {
     // The SDK's count of its attempts.
     delete error.$metadata;
-    if (!error.message.endsWith(": no such host") || error.detail.hint !== undefined) return error;
-    const hint = `is there a region ${this.region}, and does this machine look up names?`;
+    if (error.detail.hint !== undefined) return error;
+    const isNowhere = error.message.endsWith(": no such host");
+    if (!isNowhere && !isDistrust(error)) return error;
+    const hint = isNowhere
+      ? `is there a region ${this.region}, and does this machine look up names?`
+      : "set AWS_CA_BUNDLE to the certificate of the authority that signed it";
     return new ProviderError(error.kind, error.applied, error.message, { ...error.detail, hint });
   }
 }

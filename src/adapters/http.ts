@@ -59,7 +59,8 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
     const place = originOf(options.url);
     const lost = (why: string): ProviderError => {
       const applied: Applied = mutates && written ? "maybe" : "no";
-      return new ProviderError("unavailable", applied, `${options.method} ${place}: ${why}`);
+      const detail = why.startsWith("the proxy") ? { hint: PROXY_HINT } : {};
+      return new ProviderError("unavailable", applied, `${options.method} ${place}: ${why}`, detail);
     };
     const settle = (finish: () => void): void => {
       if (settled) return;
@@ -97,7 +98,8 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
     };
     sending.once("socket", (socket) => whenReady(socket, sending.protocol === "https:", write));
     const onClose = (): void => fail(lost("the connection was closed"));
-    sending.on("error", (error) => fail(lost(explain(error))));
+    const viaProxy = options.proxy !== undefined && options.url.startsWith("http:");
+    sending.on("error", (error) => fail(lost(explain(error, viaProxy && !written))));
     sending.once("close", onClose);
     sending.once("response", (incoming) => {
       sending.off("close", onClose);
@@ -217,11 +219,25 @@ const REASONS: Readonly<Record<string, string>> = {
   ENETUNREACH: "the network cannot be reached",
 };
 
-/** Our words for an error of the network; the code where we have none; never its message. */
-function explain(error: unknown): string {
+const PROXY_HINT = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY";
+const DISTRUST = /^(?:ERR_TLS_)?CERT_|^UNABLE_TO_|SELF_SIGNED/;
+
+/** Whether what is told is a certificate that nobody here vouches for. */
+export function isDistrust({ message }: Error): boolean {
+  return message.includes(": its certificate is not trusted ");
+}
+
+/**
+ * Our words for an error of the network; the code where we have none; never its message.
+ *
+ * @param ofProxy it was a proxy that was called, and nothing was written yet
+ */
+export function explain(error: unknown, ofProxy = false): string {
   const { code, cause } = error as { code?: unknown; cause?: unknown };
   if (cause === "too-large") return "the answer is larger than 1 MiB";
   if (typeof cause === "object" && cause !== null && "proxy" in cause) return String(cause.proxy);
   if (typeof code !== "string" || !/^[A-Z0-9_]+$/.test(code)) return "the connection failed";
+  if (ofProxy) return `the proxy cannot be reached (${code})`;
+  if (DISTRUST.test(code)) return `its certificate is not trusted (${code})`;
   return REASONS[code] ?? `the connection failed (${code})`;
 }

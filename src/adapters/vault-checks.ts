@@ -1,5 +1,6 @@
 import * as z from "zod";
-import type { Ctx, Finding, VaultPermission } from "../ports/context.ts";
+import { ProviderError } from "../core/errors.ts";
+import type { Ctx, Description, Finding, VaultPermission } from "../ports/context.ts";
 import { read, type Capability } from "./vault-answer.ts";
 import type { Vault } from "./vault.ts";
 import { segments } from "./vault-connection.ts";
@@ -90,6 +91,18 @@ export async function mountAt(vault: Vault, path: string, ctx: Ctx) {
 export function bindingOf(vault: Vault, cluster: Cluster, ...parts: readonly string[]): string {
   const { address, namespace } = vault.connection;
   return ["vault", cluster.id ?? address, namespace, ...parts].join(":");
+}
+
+/** A description of what may lie in a namespace, or below a mount, that is not there: then that is what is found. */
+export async function unlessNowhere(binding: string, looking: () => Promise<Description>): Promise<Description> {
+  try {
+    return await looking();
+  } catch (error) {
+    if (!(error instanceof ProviderError) || error.kind !== "not-found") throw error;
+    const { message, detail } = error;
+    const hint = detail.hint ?? "check `mount:` and `namespace:`";
+    return { binding, findings: [{ reason: "identity-mismatch", blocks: true, message, hint }] };
+  }
 }
 
 export async function identityFindings(

@@ -6,7 +6,7 @@ import { ProviderError } from "../core/errors.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
 import type { Ctx } from "../ports/context.ts";
 import { proxyOf } from "./http-proxy.ts";
-import { originOf, request, type HttpAnswer, type HttpRequest, type TlsOptions } from "./http.ts";
+import { isDistrust, originOf, request, type HttpAnswer, type HttpRequest, type TlsOptions } from "./http.ts";
 
 type Env = AdapterDeps["env"];
 
@@ -181,7 +181,7 @@ function hinted(error: unknown): unknown {
   if (!(error instanceof ProviderError) || error.kind !== "unavailable" || error.detail.hint !== undefined)
     return error;
   if (!/ \([A-Z_]+\)$|refused$|host/.test(error.message)) return error;
-  const hint = /CERT|UNABLE_TO|SIGNED/.test(error.message)
+  const hint = isDistrust(error)
     ? "set VAULT_CACERT to the certificate of the authority that signed Vault's"
     : "check `address:` or VAULT_ADDR, and that Vault runs: vault status";
   return new ProviderError(error.kind, error.applied, error.message, { ...error.detail, hint });

@@ -1,7 +1,15 @@
 import * as z from "zod";
 import type { Ctx, Description, Finding, VaultPermission } from "../ports/context.ts";
 import { isAbsent } from "./vault-answer.ts";
-import { bindingOf, clusterOf, identityFindings, mountAt, permissionFindings } from "./vault-checks.ts";
+import {
+  bindingOf,
+  clusterOf,
+  identityFindings,
+  mountAt,
+  permissionFindings,
+  unlessNowhere,
+  type Cluster,
+} from "./vault-checks.ts";
 import { segments } from "./vault-connection.ts";
 import type { Vault } from "./vault.ts";
 import type { KvPlace } from "./vault-kv-place.ts";
@@ -16,6 +24,17 @@ export async function describeKv(
   ctx: Ctx,
 ): Promise<Description> {
   const cluster = await clusterOf(vault, ctx);
+  const where = bindingOf(vault, cluster, place.mount, place.path);
+  return unlessNowhere(where, () => describeIn(cluster, vault, place, permissions, ctx));
+}
+
+async function describeIn(
+  cluster: Cluster,
+  vault: Vault,
+  place: KvPlace,
+  permissions: readonly VaultPermission[],
+  ctx: Ctx,
+): Promise<Description> {
   const mount = await mountAt(vault, place.mount, ctx);
   const findings = [
     ...(await identityFindings(vault, place.expect, cluster, mount, ctx)),

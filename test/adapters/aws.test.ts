@@ -204,6 +204,7 @@ describe.runIf(there)("AWS", () => {
     );
     const error = await failure(none.identity(ctx()));
     expect(error).toMatchObject({ kind: "unauthenticated", applied: "no" });
+    expect(error.message).toMatch(/^\S+: no usable credentials$/);
     expect(error.detail.hint).toContain("profile");
     const nowhere = at({}, { region: REGION, endpoint: "http://secretsmanager.eu-nowhere-1.invalid" });
     const lost = await failure(nowhere.send("secretsmanager:ListSecrets", list(), look));

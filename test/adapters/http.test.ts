@@ -154,7 +154,9 @@ describe("the fence", () => {
     asked = 0;
     const error = await failure(send(url, { ctx: ctx(undefined, () => void asked++) }));
     expect([error.kind, error.applied, asked]).toEqual(["unavailable", "no", 0]);
-    expect(error.message).toMatch(/SELF_SIGNED|UNABLE_TO_VERIFY/);
+    expect(error.message).toMatch(
+      /: its certificate is not trusted \((DEPTH_ZERO_)?(SELF_SIGNED|UNABLE_TO_VERIFY)\w+\)$/,
+    );
   });
 });
 
@@ -299,6 +301,9 @@ describe("a proxy", () => {
     const down = await failure(send("https://target.invalid", { proxy: "http://me:canary@127.0.0.1:1" }));
     expect(down).toMatchObject({ kind: "unavailable", applied: "no" });
     expect(down.message).toContain("the proxy cannot be reached");
+    expect(down.detail.hint).toContain("NO_PROXY");
+    const plain = await failure(send("http://target.invalid", { proxy: "http://127.0.0.1:1" }));
+    expect(plain.message).toBe("POST http://target.invalid: the proxy cannot be reached (ECONNREFUSED)");
     const odd = await failure(send("https://target.invalid", { proxy: "socks5://me:canary@127.0.0.1:1" }));
     expect(odd.message).toContain("the proxy's address cannot be used");
     for (const error of [down, odd]) expect(JSON.stringify([error.message, error.detail])).not.toContain("canary");

@@ -351,11 +351,11 @@ describe.runIf(there)("vault-kv on OpenBao", () => {
     const there = await bao.must("GET", "kv/data/payments/aws", undefined, { namespace: "team-b" });
     expect(there.data).toEqual(value(1).reveal());
     const nowhere = open({ settings: { namespace: "nonsuch", mount: "kv" } });
-    for (const call of [() => nowhere.current(ctx()), () => nowhere.describe(ctx())])
-      await expect(call()).rejects.toMatchObject({
-        kind: "not-found",
-        message: expect.stringContaining("namespace nonsuch"),
-      });
+    const message = expect.stringContaining("namespace nonsuch");
+    await expect(nowhere.current(ctx())).rejects.toMatchObject({ kind: "not-found", message });
+    expect((await nowhere.describe(ctx())).findings).toMatchObject([
+      { reason: "identity-mismatch", blocks: true, message, hint: expect.stringContaining("VAULT_NAMESPACE") },
+    ]);
   });
 
   test("a mount that is not there is no absence", async () => {

@@ -75,9 +75,9 @@ describe.runIf(there)("consumers that read and use a key all the time, while it 
     const failures: string[] = [];
     const keys = new Set<string>();
     let uses = 0;
-    let ended = false;
+    const end = new AbortController();
     const loop = (async () => {
-      while (!ended) {
+      while (!end.signal.aborted) {
         await client.withKey(async ({ accessKeyId: id = "", secretAccessKey: secret = "" }) => {
           keys.add(id);
           uses++;
@@ -89,7 +89,7 @@ describe.runIf(there)("consumers that read and use a key all the time, while it 
     })();
     return {
       end: async () => {
-        ended = true;
+        end.abort();
         await loop;
         return { kind: "our client", uses, keys: keys.size, failures };
       },

@@ -126,7 +126,11 @@ class AwsIam implements Issuer {
     do {
       const heard = (at: Instant): void => void (asOf ??= at);
       const command = new ListAccessKeysCommand({ ...this.#user, ...(next !== undefined && { Marker: next }) });
-      const page = await this.#aws.send(ACTIONS.list, command, { ctx, mutates: false, heard });
+      const page = await this.#aws
+        .send(ACTIONS.list, command, { ctx, mutates: false, heard })
+        .catch((error: unknown) => {
+          throw this.#named(error);
+        });
       const { AccessKeyMetadata: listed, IsTruncated: more = false, Marker: marker } = page;
       if (listed === undefined || (more && (!marker || marker === next))) throw junk(ACTIONS.list, false);
       keys.push(...listed.map(observed));
@@ -225,9 +229,21 @@ class AwsIam implements Issuer {
       const kind = error instanceof ProviderError ? error.kind : null;
       if (kind === "denied") return missingFinding(ACTIONS.user, this.#resource());
       if (kind !== "not-found") throw error;
-      const message = `the account has no IAM user ${this.options.user}`;
-      return { reason: "identity-mismatch", blocks: true, message, hint: "check `user` and `expect.account`" };
+      return { reason: "identity-mismatch", blocks: true, ...this.#nobody() };
     }
+  }
+
+  #nobody() {
+    return {
+      message: `the account has no IAM user ${this.options.user}`,
+      hint: "check `user` and `expect.account`",
+    };
+  }
+
+  #named(error: unknown): unknown {
+    if (!(error instanceof ProviderError) || error.kind !== "not-found") return error;
+    const { message, hint } = this.#nobody();
+    return new ProviderError("not-found", error.applied, message, { ...error.detail, hint });
   }
 
   #selfFindings(isSelf: boolean): Finding[] {

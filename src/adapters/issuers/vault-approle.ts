@@ -8,7 +8,15 @@ import type { Issuer, IssuerTiming, KeyId, Listing, ObservedKey } from "../../po
 import { duration, ms } from "../settings.ts";
 import { allTokens, each, LABEL, listOf, revokeToken, tokenPermissions } from "../vault-accessors.ts";
 import { isAbsent, isDone, read, refusalIn } from "../vault-answer.ts";
-import { bindingOf, clusterOf, expectation, identityFindings, mountAt, permissionFindings } from "../vault-checks.ts";
+import {
+  bindingOf,
+  clusterOf,
+  expectation,
+  identityFindings,
+  mountAt,
+  permissionFindings,
+  unlessNowhere,
+} from "../vault-checks.ts";
 import { segments, trimmed, type Received } from "../vault-connection.ts";
 import { mountsOf } from "../vault-mounts.ts";
 import { Vault, vaultPath, vaultSettings, type VaultCall } from "../vault.ts";
@@ -118,13 +126,16 @@ class VaultAppRole implements Issuer {
   async describe(ctx: Ctx): Promise<Description> {
     const { role, expect } = this.options;
     const cluster = await clusterOf(this.#vault, ctx);
-    const mount = await mountAt(this.#vault, this.#mount, ctx);
-    const findings = [
-      ...(await identityFindings(this.#vault, expect, cluster, mount, ctx)),
-      ...(await permissionFindings(this.#vault, this.permissions(), ctx)),
-      ...(await this.#roleFindings(ctx)),
-    ];
-    return { binding: bindingOf(this.#vault, cluster, mount?.id ?? this.#mount, role), findings };
+    const bindingIn = (mount: string): string => bindingOf(this.#vault, cluster, mount, role);
+    return unlessNowhere(bindingIn(this.#mount), async () => {
+      const mount = await mountAt(this.#vault, this.#mount, ctx);
+      const findings = [
+        ...(await identityFindings(this.#vault, expect, cluster, mount, ctx)),
+        ...(await permissionFindings(this.#vault, this.permissions(), ctx)),
+        ...(await this.#roleFindings(ctx)),
+      ];
+      return { binding: bindingIn(mount?.id ?? this.#mount), findings };
+    });
   }
 
   /** Beside these the token needs what the `default` policy grants: to look at itself and at what it may do. */

@@ -7,7 +7,15 @@ import type { Issuer, IssuerTiming, KeyId, Listing, ObservedKey } from "../../po
 import { duration, ms } from "../settings.ts";
 import { allTokens, LABEL, revokeToken, tokenBehind, tokenPermissions, type TokenSeen } from "../vault-accessors.ts";
 import { isAbsent, read, refusalIn } from "../vault-answer.ts";
-import { bindingOf, clusterOf, expectation, identityFindings, mountAt, permissionFindings } from "../vault-checks.ts";
+import {
+  bindingOf,
+  clusterOf,
+  expectation,
+  identityFindings,
+  mountAt,
+  permissionFindings,
+  unlessNowhere,
+} from "../vault-checks.ts";
 import { Vault, vaultSettings, type VaultCall } from "../vault.ts";
 
 const FIELD = "token";
@@ -84,13 +92,16 @@ class VaultToken implements Issuer {
   async describe(ctx: Ctx): Promise<Description> {
     const { role, expect } = this.options;
     const cluster = await clusterOf(this.#vault, ctx);
-    const mount = await mountAt(this.#vault, "auth/token", ctx);
-    const findings = [
-      ...(await identityFindings(this.#vault, expect, cluster, mount, ctx)),
-      ...(await permissionFindings(this.#vault, this.permissions(), ctx)),
-      ...(await this.#roleFindings(ctx)),
-    ];
-    return { binding: bindingOf(this.#vault, cluster, mount?.id ?? "auth/token", role), findings };
+    const bindingIn = (mount: string): string => bindingOf(this.#vault, cluster, mount, role);
+    return unlessNowhere(bindingIn("auth/token"), async () => {
+      const mount = await mountAt(this.#vault, "auth/token", ctx);
+      const findings = [
+        ...(await identityFindings(this.#vault, expect, cluster, mount, ctx)),
+        ...(await permissionFindings(this.#vault, this.permissions(), ctx)),
+        ...(await this.#roleFindings(ctx)),
+      ];
+      return { binding: bindingIn(mount?.id ?? "auth/token"), findings };
+    });
   }
 
   /** Beside these our own token needs what the `default` policy grants: to look at itself and at what it may do. */
