@@ -21,6 +21,8 @@ export async function mountsOf(
   type: string,
   ctx: Ctx,
 ): Promise<{ readonly where: string; readonly mounts: readonly Mount[] }> {
+  const { address, namespace } = vault.connection;
+  if (address === "") throw new ProviderError("invalid", "no", "VAULT_ADDR is not set");
   const call = {
     method: "GET",
     path: "sys/internal/ui/mounts",
@@ -28,7 +30,6 @@ export async function mountsOf(
     needs: ["read"],
   } as const;
   const { data } = await vault.get(shown, call, ctx);
-  const { address, namespace } = vault.connection;
   const found = Object.entries(data[section]).filter(([, one]) => one.type === type);
   return {
     where: namespace === "" ? address : `${address}, namespace ${namespace}`,

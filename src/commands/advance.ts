@@ -1,17 +1,16 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
-import type { EffectKind } from "../core/model.ts";
 import { hintOf, REASONS, type ReasonCode } from "../core/reasons.ts";
 import type { Word } from "../core/words.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import { runSecret } from "../engine/run.ts";
-import type { Progress, RunOptions } from "../engine/result.ts";
+import type { RunOptions } from "../engine/result.ts";
 import { say } from "../engine/say.ts";
 import { failureOf } from "../ui/failure.ts";
-import { relative } from "../ui/time.ts";
 import { EVERYTHING } from "./choose.ts";
 import { worst } from "./exit.ts";
 import { complaintsOf, overview, ranRow, refused, rowOf, withSaid, type Row } from "./members.ts";
+import { ProgressLines } from "./progress.ts";
 import { parallel } from "./timing.ts";
 import type { Session } from "./session.ts";
 import { nextDue, subjectOf } from "./subject.ts";
@@ -30,12 +29,17 @@ export async function advance(
 ): Promise<Report> {
   const deps = await session.engine();
   const { signal, globals } = session;
+  const progress = new ProgressLines(
+    session.terminal,
+    () => session.now(),
+    secrets.map(({ name }) => name),
+  );
   const options: RunOptions = {
     ...how,
     signal,
     lockTimeout: globals.lockTimeout,
     pausedAll: async () => (await deps.state.load(EVERYTHING))?.state.paused ?? null,
-    onProgress: progressOf({ terminal: session.terminal, now: () => session.now() }),
+    onProgress: (what) => progress.tell(what),
   };
   return eachWired(session, secrets, async (secret, ports) => {
     const said = word === undefined ? null : await say(deps, secret.name, word(secret));
@@ -43,7 +47,7 @@ export async function advance(
       const loaded = said.state === null ? null : { state: said.state, age: 0 };
       return refused(rowOf(await subjectOf(session, secret.name, loaded, ports.rules)), said.reason, said.message);
     }
-    const result = await runSecret(deps, ports, options);
+    const result = await runSecret(deps, ports, options).finally(() => progress.end(secret.name));
     const wall = session.now();
     const subject = {
       name: secret.name,
@@ -115,50 +119,3 @@ async function failedRow(session: Session, { name }: SecretPolicy, error: UserEr
     hints.length > 0 || usual === null ? hints : [usual],
   );
 }
-
-/** Shows what is being done and what is awaited: on a terminal at every look, elsewhere when it becomes another thing. */
-function progressOf({ terminal, now }: Pick<Session, "terminal" | "now">): (progress: Progress) => void {
-  const shown = new Map<string, string>();
-  return ({ name, phase, reason, message, until, event }) => {
-    if (event === undefined) {
-      const what = `${phase} ${reason}`;
-      if (!terminal.isLive && shown.get(name) === what) return;
-      shown.set(name, what);
-      const next = until === null || until < now() + 1000 ? "" : ` (${relative(until, now())})`;
-      terminal.progress(`${name} ${phase}: ${message}${next}`);
-      return;
-    }
-    // An effect is told of when it begins; its success shows in what comes next.
-    const { effect, version, keyId } = event.data;
-    const which = typeof keyId === "string" ? `: ${keyId}` : "";
-    if (event.type === "intent") terminal.progress(`${name} ${phase}: ${effect} ${version}`);
-    else if (!EFFECTS.has(event.type)) terminal.progress(`${name} ${phase}: ${NEWS[event.type] ?? event.type}${which}`);
-  };
-}
-
-const EFFECTS: ReadonlySet<string> = new Set<EffectKind>([
-  "issue",
-  "stage",
-  "promote",
-  "put",
-  "enable",
-  "disable",
-  "delete",
-  "discard",
-]);
-
-/** Events as people read them while they happen; the audit log has the short names. */
-const NEWS: Readonly<Record<string, string>> = {
-  started: "the rotation begins",
-  "overlap-started": "every store serves the new key",
-  "key-found": "the key of a request without an answer is found",
-  abandoned: "given up",
-  destroyed: "a key is dead",
-  straggler: "somebody is still on the old key",
-  "overlap-maximum": "the overlap has reached its maximum",
-  "rolling-back": "going back to the key from before",
-  "rolled-back": "went back to the key from before",
-  "hook-done": "a hook is done",
-  refused: "a provider refused",
-  failed: "a step failed",
-};

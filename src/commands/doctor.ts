@@ -5,7 +5,7 @@ import type { SecretPorts } from "../engine/deps.ts";
 import { preview } from "../engine/preview.ts";
 import type { Description, Finding } from "../ports/context.ts";
 import type { Ctx } from "../ports/context.ts";
-import { plain } from "../ui/text.ts";
+import { hanging, plain } from "../ui/text.ts";
 import { eachWired } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
 import { ranRow } from "./members.ts";
@@ -64,9 +64,11 @@ export const doctor = verb({
     return {
       ...report,
       member: { doctor: examined },
-      text: ({ style }) => {
+      text: ({ style, width }) => {
         const marks = { ok: style.good("ok     "), warning: style.warn("warning"), blocks: style.bad("blocks ") };
-        const line = (one: Examined) => `  ${marks[one.verdict]} ${plain(`${one.part}: ${one.message}`)}`;
+        const room = " ".repeat(10);
+        const line = (one: Examined) =>
+          `  ${marks[one.verdict]} ${hanging(room, plain(`${one.part}: ${one.message}`), width).slice(room.length)}`;
         const of = (name: string) => examined.filter(({ secret }) => secret === name);
         return secrets
           .filter(({ name }) => of(name).length > 0)

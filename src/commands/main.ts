@@ -86,8 +86,14 @@ function interruption(verb: VerbLine | null, signal: string): UserError {
 
 function fail(thrown: unknown, verb: VerbLine | null, globals: Globals, terminal: Terminal, process: Process): number {
   terminal.clear();
-  const stopped = process.signal.aborted;
-  const failure = failureOf(stopped ? interruption(verb, String(process.signal.reason)) : thrown);
+  // Ctrl-C at a question is a key like any other, and no signal; what it stopped says so itself.
+  const isSaid = thrown instanceof UserError && thrown.code === "interrupted";
+  const signal = process.signal.aborted
+    ? (process.signal.reason as keyof typeof INTERRUPTED)
+    : isSaid
+      ? "SIGINT"
+      : null;
+  const failure = failureOf(signal !== null && !isSaid ? interruption(verb, signal) : thrown);
   if (globals.json) {
     terminal.out(
       document({
@@ -100,7 +106,7 @@ function fail(thrown: unknown, verb: VerbLine | null, globals: Globals, terminal
     );
   }
   terminal.announce(failureText(failure, globals.verbose));
-  return stopped ? INTERRUPTED[process.signal.reason as keyof typeof INTERRUPTED] : failure.exit;
+  return signal === null ? failure.exit : INTERRUPTED[signal];
 }
 
 function outcomeOf({ exit }: Failure): CommandOutcome {

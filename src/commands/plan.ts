@@ -1,7 +1,7 @@
 import { formatDuration } from "../core/duration.ts";
 import { preview, type Preview } from "../engine/preview.ts";
 import { mustReadWithin } from "../engine/timeline.ts";
-import { plain } from "../ui/text.ts";
+import { hanging, plain } from "../ui/text.ts";
 import { iso, relative } from "../ui/time.ts";
 import { eachWired } from "./advance.ts";
 import { choose, EVERYTHING, selectionOf } from "./choose.ts";
@@ -47,13 +47,14 @@ export const plan = verb({
     return {
       ...report,
       member: { plan: all },
-      text: ({ style }) =>
+      text: ({ style, width }) =>
         all
           .map((one) =>
             [
-              style.bold(one.secret) + `: ${plain(one.message)}`,
-              ...one.timeline.map((step) => stepText(step, session.now())),
-              ...one.warnings.map((line) => `  ! ${line}`),
+              style.bold(one.secret) +
+                hanging(`${one.secret}: `, plain(one.message), width, 4).slice(one.secret.length),
+              ...one.timeline.map((step) => stepText(step, session.now(), width)),
+              ...one.warnings.map((line) => hanging("  ! ", line, width)),
             ].join("\n"),
           )
           .join("\n\n"),
@@ -65,7 +66,10 @@ function planOf({ next, message, timeline }: Preview): Pick<Plan, "next" | "mess
   return { next, message, timeline: timeline.map(({ what, at, note = null }) => ({ what, at: iso(at), note })) };
 }
 
-function stepText({ what, at, note }: Plan["timeline"][number], now: number): string {
+const WHEN = 14;
+
+function stepText({ what, at, note }: Plan["timeline"][number], now: number, width: number): string {
   const when = at === null ? "by hand" : relative(Date.parse(at), now);
-  return `  ${when.padEnd(12)} ${plain(what)}${note === null ? "" : ` (${note})`}`;
+  const text = plain(`${what}${note === null ? "" : ` (${note})`}`);
+  return hanging(`  ${when}`.padEnd(WHEN) + " ", text, width);
 }

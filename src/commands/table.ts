@@ -61,6 +61,19 @@ const word = async (name: "hold" | "unhold" | "pause" | "resume" | "unlock" | "r
 
 export const VERBS: readonly VerbLine[] = [
   {
+    name: "init",
+    summary: "begin a policy, or add a secret to it: looks at what is here, asks, writes, checks",
+    arguments: "",
+    options: [
+      { flags: "--name <secret>", summary: "what the secret is called in the policy" },
+      { flags: "--issuer <spec>", summary: "who makes its keys: TYPE,key=value,…" },
+      { flags: "--store <spec>", summary: "where consumers read it: TYPE or NAME,key=value,…", many: true },
+      { flags: "--every <duration>", summary: "age at which a key is replaced; never: by hand only (default: 90d)" },
+    ],
+    load: async () => (await import("./init.ts")).init,
+    leavesNothing: true,
+  },
+  {
     name: "validate",
     summary: "check the policy",
     arguments: "",

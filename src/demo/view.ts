@@ -1,5 +1,6 @@
 import type { Duration, Instant } from "../core/duration.ts";
 import type { Terminal } from "../ui/terminal.ts";
+import { plain, wrap } from "../ui/text.ts";
 import { frame, type Picture } from "./frame.ts";
 import { Screen } from "./screen.ts";
 import { tail } from "./words.ts";
@@ -14,6 +15,9 @@ export interface View {
 const FRAME_EVERY: Duration = 250;
 const SUMMARY_EVERY: Duration = 5_000;
 const NARROWEST = 70;
+/** Of lines that stay; `2026-01-02T03:04:05Z ` stands before each. */
+const WIDEST = 80;
+const STAMP = 21;
 
 /** A live screen on a terminal that has room for it, else lines with their time; nothing with `--quiet`. */
 export function viewOf(terminal: Terminal, quiet: boolean, now: () => Instant, picture: () => Picture): View {
@@ -39,8 +43,13 @@ function live(terminal: Terminal, columns: number, now: () => Instant, picture: 
 }
 
 function lines(terminal: Terminal, picture: () => Picture): View {
-  const timer = setInterval(() => terminal.progress(summary(picture())), SUMMARY_EVERY);
-  return { note: (line) => terminal.progress(line), close: () => clearInterval(timer) };
+  const note = (text: string) => {
+    const [first = "", ...rest] = wrap(plain(text), WIDEST - STAMP);
+    terminal.progress(first);
+    for (const line of rest) terminal.say(" ".repeat(STAMP) + line);
+  };
+  const timer = setInterval(() => note(summary(picture())), SUMMARY_EVERY);
+  return { note, close: () => clearInterval(timer) };
 }
 
 /** `362 requests/s, 0 failed; …ab12: checkout, search; …cd34: reports; keyturn waits: …` */

@@ -3,7 +3,7 @@ import { plain } from "./text.ts";
 import { PLAIN, colours, wantsColour, type Style } from "./style.ts";
 
 /** A stream as far as it is used here. */
-export type Stream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type Stream = Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };
 
 export interface TerminalOptions {
   readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
@@ -17,7 +17,8 @@ export interface TerminalOptions {
   readonly now: () => number;
 }
 
-const CLEAR_LINE = "\r\u001b[2K";
+const CLEAR_BELOW = "\r\u001b[J";
+const UP = (lines: number) => (lines === 0 ? "" : `\u001b[${lines}A`);
 
 /** Data goes to stdout, everything else to stderr. */
 export class Terminal {
@@ -26,7 +27,8 @@ export class Terminal {
   readonly errorStyle: Style;
   /** Somebody is there to be asked. */
   readonly interactive: boolean;
-  #live = "";
+  /** The lines below all others, which are drawn over. */
+  #live: readonly string[] = [];
   #isClosed = false;
 
   private constructor(
@@ -52,12 +54,22 @@ export class Terminal {
     return this.options.stdout.isTTY === true ? Math.max(40, columnsOf(this.options.stdout)) : Infinity;
   }
 
+  /** The same of stderr, for prose. */
+  get proseWidth(): number {
+    return this.isLive ? Math.max(40, columnsOf(this.options.stderr)) : Infinity;
+  }
+
   get stdin(): NodeJS.ReadableStream {
     return this.options.stdin;
   }
 
   get stderr(): Stream {
     return this.options.stderr;
+  }
+
+  /** Of stderr. */
+  get isColoured(): boolean {
+    return this.errorStyle !== PLAIN;
   }
 
   get isLive(): boolean {
@@ -96,27 +108,35 @@ export class Terminal {
     if (this.options.verbose) this.#line(this.errorStyle.dim(plain(line)));
   }
 
-  /** Where things stand: one live line on a terminal, lines with their time elsewhere. */
+  /** Where things stand, where no terminal is: a line with its time. */
   progress(line: string): void {
-    if (this.options.quiet) return;
-    if (!this.isLive) {
-      this.#line(`${new Date(this.options.now()).toISOString().slice(0, 19)}Z ${plain(line)}`);
-      return;
-    }
-    this.#live = plain(line).slice(0, columnsOf(this.options.stderr) - 1);
-    this.options.stderr.write(CLEAR_LINE + this.errorStyle.dim(this.#live));
+    if (!this.options.quiet) this.#line(`${new Date(this.options.now()).toISOString().slice(0, 19)}Z ${plain(line)}`);
   }
 
-  /** Takes the live line away. */
+  /** Where things stand, on a terminal: lines that stay at the bottom until they are drawn over or taken away. */
+  live(lines: readonly string[]): void {
+    if (this.options.quiet) return;
+    const { stderr } = this.options;
+    const width = columnsOf(stderr) - 1;
+    // The cursor cannot go up to what has scrolled away.
+    const height = Math.max(1, (stderr.rows || 24) - 2);
+    const shown = lines.slice(0, height).map((line) => plain(line).slice(0, width));
+    this.#draw(shown);
+  }
+
+  /** Takes the live lines away. */
   clear(): void {
-    if (this.#live === "") return;
-    this.#live = "";
-    this.options.stderr.write(CLEAR_LINE);
+    if (this.#live.length > 0) this.#draw([]);
+  }
+
+  #draw(lines: readonly string[], above = ""): void {
+    const before = this.#live.length === 0 ? "" : UP(this.#live.length - 1) + CLEAR_BELOW;
+    this.#live = lines;
+    this.options.stderr.write(before + above + lines.map((line) => this.errorStyle.dim(line)).join("\n"));
   }
 
   #line(line: string): void {
-    this.clear();
-    this.options.stderr.write(`${line}\n`);
+    this.#draw(this.#live, `${line}\n`);
   }
 }
 
