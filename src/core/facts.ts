@@ -76,8 +76,10 @@ export type Fact =
   | {
       readonly fact: "refused";
       readonly stopped: Omit<Stopped, "at" | "halts">;
+      /** What was asked, and for which rotation; without a delivery it was asked of the issuer. */
+      readonly rotation: string | null;
+      readonly version: VersionId;
       readonly delivery: DeliveryId | null;
-      readonly back: boolean;
     }
   | { readonly fact: "stopped"; readonly stopped: Omit<Stopped, "at" | "halts"> }
   | { readonly fact: "dead"; readonly version: VersionId }

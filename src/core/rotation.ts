@@ -1,4 +1,5 @@
 import { emit, withRotation, withVersion } from "./edit.ts";
+import type { Fact } from "./facts.ts";
 import type { Rotation, SecretState, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
 import type { Now } from "./rules.ts";
@@ -79,4 +80,26 @@ export function turnBack(state: SecretState, by: string, now: Now): SecretState 
   if (rotation.from !== null && to?.exposed)
     next = withVersion(next, rotation.from, (v) => ({ ...v, verification: null, expedite: false }));
   return emit(next, now, by, "rolling-back", { to: rotation.from });
+}
+
+type Refused = Extract<Fact, { readonly fact: "refused" }>;
+
+/** Not where a person has begun something else before the refusal came. */
+export function isStillAsked({ rotation }: SecretState, refused: Refused): boolean {
+  if ((rotation?.id ?? null) !== refused.rotation) return false;
+  return rotation?.rollback == null || refused.version === rotation.from;
+}
+
+/**
+ * Rule 3.14: a store's refusal leads back to the old version where there is one to go back to, or where nothing was
+ * asked of a store yet; any other ends in a person.
+ */
+export function giveUp(state: SecretState, { stopped, delivery }: Refused, now: Now): SecretState {
+  const { rotation } = state;
+  const from = versionOf(state, rotation?.from ?? null);
+  const to = versionOf(state, rotation?.to ?? null);
+  const leadsBack = from === null ? !(to?.exposed ?? false) : !from.compromised && from.deletedAt === null;
+  const back = delivery !== null && rotation !== null && rotation.rollback === null && leadsBack;
+  const next = { ...state, stopped: { ...stopped, halts: !back, at: now.doc } };
+  return back ? turnBack(next, "keyturn", now) : next;
 }

@@ -8,7 +8,7 @@ import { failureOf } from "./failures.ts";
 import type { SecretState, Version } from "./model.ts";
 import { versionOf } from "./model.ts";
 import { outcomeOf } from "./reasons.ts";
-import { abandon, begin, turnBack } from "./rotation.ts";
+import { abandon, begin, giveUp, isStillAsked } from "./rotation.ts";
 import type { Now } from "./rules.ts";
 import { applyWord } from "./said.ts";
 import { move } from "./status.ts";
@@ -160,11 +160,8 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
         fact.delivery === null
           ? state
           : withDelivery(state, fact.delivery, (d) => ({ ...d, lastError: fact.stopped.message }));
-      const stopped = { ...noted, stopped: { ...fact.stopped, halts: !fact.back, at: now.doc } };
-      return tell(fact.back ? turnBack(stopped, "keyturn", now) : stopped, "refused", {
-        reason: fact.stopped.reason,
-        message: fact.stopped.message,
-      });
+      const { reason, message } = fact.stopped;
+      return tell(isStillAsked(state, fact) ? giveUp(noted, fact, now) : noted, "refused", { reason, message });
     }
     case "stopped":
       return tell({ ...state, stopped: { ...fact.stopped, halts: true, at: now.doc } }, "blocked", {

@@ -127,17 +127,14 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
   }
   const atStore = kind === "stage" || kind === "promote" || kind === "put";
   const reason: ReasonCode = atStore ? "store-denied" : "issuer-denied";
-  const { rotation } = state;
-  const from = versionOf(state, rotation?.from ?? null);
-  const to = versionOf(state, rotation?.to ?? null);
-  // Back to the old version where there is one to go back to, or where nothing was asked of a store yet.
-  const back =
-    atStore &&
-    rotation !== null &&
-    rotation.rollback === null &&
-    (from === null ? !(to?.exposed ?? false) : !from.compromised && from.deletedAt === null);
   return [
-    { fact: "refused", stopped: { reason, message }, delivery: "delivery" in action ? action.delivery : null, back },
+    {
+      fact: "refused",
+      stopped: { reason, message },
+      rotation: state.rotation?.id ?? null,
+      version: action.version,
+      delivery: "delivery" in action ? action.delivery : null,
+    },
   ];
 }
 

@@ -208,20 +208,34 @@ describe("3.11 emergency", () => {
 });
 
 describe("3.14 after a refusal", () => {
-  const refusedAt = (before: SecretState, back: boolean) =>
-    after(before, [{ fact: "refused", stopped: { reason: "store-denied", message: "no" }, delivery: "vault", back }]);
+  const refusedAt = (before: SecretState, now: SecretState, delivery: string | null = "vault") =>
+    after(now, [
+      {
+        fact: "refused",
+        stopped: { reason: "store-denied", message: "no" },
+        rotation: before.rotation?.id ?? null,
+        version: before.rotation?.to ?? "v1",
+        delivery,
+      },
+    ]);
   test("a value that the store refused: its key is destroyed, and nothing is minted again without a person", () => {
-    const refused = refusedAt(
-      staged({ versions: [version("v1", "current"), version("v2", "pending", { staged: false })] }),
-      true,
-    );
+    const asked = staged({ versions: [version("v1", "current"), version("v2", "pending", { staged: false })] });
+    const refused = refusedAt(asked, asked);
     const sees = { ...BOTH, serves: { vault: "v1" }, accepts: { v1: "accepted" } } as const;
     expect(verdict({ state: refused, sees })).toBe("act disable v2");
     const dead = { ...refused, versions: [version("v1", "current"), version("v2", "destroyed", { staged: false })] };
     expect(settledOn({ state: dead, sees: { ...sees, keys: ["v1"] } }).verdict).toBe("blocked store-denied");
   });
   test("only disabling, deleting and discarding go on where everything stopped", () => {
-    const stopped = refusedAt(idle({ rotation: rotation("v1", null) }), false);
+    const begun = idle({ rotation: rotation("v1", null) });
+    const stopped = refusedAt(begun, begun, null);
     expect(verdict({ state: stopped, sees: { keys: ["v1"], serves: { vault: "v1" } } })).toBe("blocked store-denied");
+  });
+  test("a refusal that comes after a person's word began something else changes nothing of it", () => {
+    const asked = staged();
+    for (const told of [emergency(asked), said(asked, { word: "rollback" })]) {
+      const { rotation: next, stopped } = refusedAt(asked, told);
+      expect([next, stopped]).toEqual([told.rotation, told.stopped]);
+    }
   });
 });

@@ -34,6 +34,7 @@ export function depsOf(world: World, process: Process): EngineDeps {
 /** The policy as it stands when the process starts, wired to the fakes. */
 export function portsOf(world: World, process: Process): SecretPorts {
   const { rules, scenario } = world;
+  process.stores = rules.deliveries.map(({ id }) => id);
   const stores = rules.deliveries.map(({ id }) => {
     const truth = world.stores.get(id);
     if (!truth) throw new Error(`no store ${id}`);

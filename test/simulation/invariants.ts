@@ -29,6 +29,10 @@ export class Invariants {
   wayBack: VersionId | null = null;
   /** When the newest rotation ended. */
   endedAt = 0;
+  /** When a revocation was intended last: nobody looks at the stores after it, before the next rotation. */
+  revokedAt = Infinity;
+  /** Stores that joined the policy after the run that revoked last had read it. */
+  overlooked: readonly string[] = [];
   /** Consumer → the version that a person is about to vouch for. */
   readonly vouched = new Map<string, VersionId>();
   outageAccepted = false;
@@ -239,7 +243,7 @@ export class Invariants {
     }
     if (said?.word === "ack" && next.acks !== before?.acks) this.#acknowledged(said.name, next);
     this.#rollbackAsked(before, next);
-    if (next.intent !== null && next.intent.id !== before?.intent?.id) this.#intended(next);
+    if (next.intent !== null && next.intent.id !== before?.intent?.id) this.#intended(next, process);
     if (before !== null && before.rotation !== null && next.rotation?.id !== before.rotation.id) this.#ended(next);
     for (const event of next.outbox.events) if (!this.#events.has(event.seq)) this.#events.set(event.seq, event.hash);
     for (const id of world.stores.keys())
@@ -249,7 +253,7 @@ export class Invariants {
     world.happened("commit");
   }
 
-  #intended(next: SecretState): void {
+  #intended(next: SecretState, process: Process): void {
     const { world } = this;
     const intent = next.intent as NonNullable<SecretState["intent"]>;
     world.intents.set(intent.runner, { intent, at: world.now, doc: next });
@@ -259,6 +263,10 @@ export class Invariants {
     }
     const urgent =
       next.incident !== null || (next.rotation?.rollback ?? null) !== null || this.expedited.has(intent.version);
+    if (intent.effect === "disable" || intent.effect === "delete") {
+      this.revokedAt = world.now;
+      this.overlooked = [...world.stores.keys()].filter((id) => !process.stores.includes(id));
+    }
     if (
       next.paused !== null &&
       !urgent &&

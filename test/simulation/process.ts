@@ -20,6 +20,8 @@ export interface Fate {
 /** One runner on one machine. What it awaits is resolved by the scheduler, or never. */
 export class Process implements Clock {
   state: "running" | "stopped" | "crashed" | "finished" = "running";
+  /** The stores of the policy that it has read. */
+  stores: readonly string[] = [];
   readonly #scheduler: Scheduler;
   #skew: number;
   #asleep = 0;

@@ -211,7 +211,8 @@ class Calm {
       const unseen =
         store.spec.traits.proof === "receipt" ||
         store.spec.traits.proof === "none" ||
-        store.damagedAt >= world.invariants.endedAt - 15 * MINUTE;
+        world.invariants.overlooked.includes(store.spec.id) ||
+        store.damagedAt >= Math.min(world.invariants.revokedAt, world.invariants.endedAt - 15 * MINUTE);
       if (served === ours[0] || (store.damagedAt > -Infinity && unseen)) continue;
       return world.violate("P6", `done, and ${store.spec.id} serves ${served?.id ?? "nothing of ours"}`);
     }
