@@ -70,6 +70,7 @@ export const registry: Registry = {
     exec: { load: async () => (await import("./notifiers/exec.ts")).adapter },
   },
   state: {
+    postgres: { schemes: ["postgres", "postgresql"], load: async () => (await import("./state/postgres.ts")).adapter },
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
   },
   planned: {
@@ -77,6 +78,6 @@ export const registry: Registry = {
     store: ["aws-secrets-manager"],
     usage: [],
     notifier: [],
-    state: ["postgres", "s3", "vault-kv"],
+    state: ["s3", "vault-kv"],
   },
 };
