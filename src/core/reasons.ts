@@ -132,6 +132,11 @@ export const REASONS = {
     message: "the old key is being revoked at this moment",
     hint: "keyturn rollback {secret}",
   },
+  "too-early": {
+    outcome: "blocked",
+    message: "not every store serves the new version yet",
+    hint: "keyturn status {secret} says when both keys live; say it then",
+  },
   "attempts-exhausted": {
     outcome: "blocked",
     message: "a step failed as often as the policy allows",

@@ -21,7 +21,7 @@ function deleteIntended(state: SecretState, id: VersionId): boolean {
 }
 
 /** null: the word is in order. */
-export function refusalOf(state: SecretState, word: Word): Refusal | null {
+export function refusalOf(state: SecretState, word: Word, now: Now): Refusal | null {
   switch (word.word) {
     case "hold": {
       const open = state.intent;
@@ -48,9 +48,7 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
       return alive.length === 0 ? { reason: "unmanaged", message: "no key of this secret is recorded" } : null;
     }
     case "ack":
-      return ackedVersion(state) === null
-        ? { reason: "unmanaged", message: "there is no current version to acknowledge" }
-        : null;
+      return refuseAck(state, word, now);
     case "release":
       return living(state).some((v) => v.keyId === word.keyId && v.origin !== "inferred")
         ? { reason: "is-current", message: `${word.keyId} is a key that this secret made` }
@@ -58,6 +56,16 @@ export function refusalOf(state: SecretState, word: Word): Refusal | null {
     default:
       return null;
   }
+}
+
+/** Before every store serves the version, whoever uses it may still read the other one. */
+function refuseAck(state: SecretState, word: Extract<Word, { word: "ack" }>, now: Now): Refusal | null {
+  const { rotation } = state;
+  if (ackedVersion(state) === null)
+    return { reason: "unmanaged", message: "there is no current version to acknowledge" };
+  if (word.kind === "store" || rotation === null) return null;
+  if (rotation.overlapFrom !== null && rotation.overlapFrom <= now.doc) return null;
+  return { reason: "too-early", message: `not every store serves ${wantedId(state) ?? "a new version"} yet` };
 }
 
 function refuseRollback(state: SecretState): Refusal | null {

@@ -128,18 +128,31 @@ export interface UsageContext {
   readonly off?: ReadonlySet<Safeguard> | undefined;
 }
 
-/** Positive evidence that a consumer uses the wanted version: seen on it, or a person's word. */
+/**
+ * Positive evidence that a consumer uses the wanted version: seen on it, or a person's word. From before every store
+ * served it, it proves nothing: that consumer may have read the other value since.
+ */
 export function isAdopted(consumer: string, wanted: Version, { state, rules }: UsageContext): boolean {
-  if (state.acks.some((ack) => ack.kind === "consumer" && ack.name === consumer && ack.version === wanted.id))
-    return true;
+  const since = state.rotation === null ? -Infinity : (state.rotation.overlapFrom ?? Infinity);
+  const word = state.acks.find((ack) => ack.kind === "consumer" && ack.name === consumer && ack.version === wanted.id);
+  if (word !== undefined && word.at >= since) return true;
   if (rules.usage === "none") return false;
   return rules.usage.some(
     (monitor) =>
       monitor.traits.names === "consumer" &&
       Object.entries(wanted.usage[monitor.id]?.who ?? {}).some(
-        ([who, m]) => !m.own && m.last > -Infinity && consumerOf(who, rules.consumers)?.name === consumer,
+        ([who, m]) =>
+          !m.own &&
+          m.last > -Infinity &&
+          instantOf(m.last, wanted.usage[monitor.id]) >= since &&
+          consumerOf(who, rules.consumers)?.name === consumer,
       ),
   );
+}
+
+/** A use that the monitor dates by its own clock, as a document instant; never later than the look that showed it. */
+function instantOf(last: Instant, memory: UsageMemory | undefined): Instant {
+  return (memory?.at ?? -Infinity) - Math.max(0, (memory?.reached ?? 0) - last);
 }
 
 /**
@@ -251,7 +264,7 @@ function judgePart(
   const silence = memory === undefined ? 0 : until - Math.max(last, memory.from);
   const unknown = memory === undefined ? "not looked at yet" : memory.unknown;
   const at = memory?.at ?? now.doc;
-  const lastAt = seen ? at - Math.max(0, (memory?.reached ?? 0) - last) : null;
+  const lastAt = seen ? instantOf(last, memory) : null;
   return {
     verdict: verdictOf({ unknown, lastAt, silence, floor, now: now.doc }, off),
     optional: monitor.optional,

@@ -14,7 +14,7 @@ export type Said =
 export async function say(deps: EngineDeps, name: string, word: Word): Promise<Said> {
   const document = await Document.open(deps, name);
   for (;;) {
-    const refusal = refusalOf(document.state, word);
+    const refusal = refusalOf(document.state, word, document.now());
     if (refusal !== null) return { ok: false, ...refusal, state: document.exists ? document.state : null };
     if ((await document.commit([{ fact: "said", word, by: deps.runner.actor, id: `r-${deps.random(6)}` }])) === "stale")
       continue;

@@ -25,6 +25,7 @@ import {
   state,
   T,
   version,
+  NOW,
 } from "./support.ts";
 
 const onBoth = (id: string) => [delivery(AUTHORITY, id), delivery(MIRROR, id)];
@@ -229,6 +230,7 @@ describe("words that are refused change nothing and say why", () => {
     overlapping(H, { versions: [version("v1", "disabled", more), version("v2", "current")] });
   const rollback: Word = { word: "rollback" };
   const hold: Word = { word: "hold", reason: "why", until: null };
+  const ack = { word: "ack", kind: "consumer", name: "web" } as const;
   const mayDelete = { id: "i", effect: "delete", version: "v1", delivery: null, until: T + S } as const;
   test.each<[name: string, before: SecretState, word: Word, reason: string | null]>([
     ["hold after a disable was committed", { ...overlapping(H), intent: intent("disable", "v1") }, hold, "too-late"],
@@ -239,6 +241,20 @@ describe("words that are refused change nothing and say why", () => {
       hold,
       null,
     ],
+    [
+      "an ack before every store serves the new version",
+      overlapping(0, { rotation: rotation("v1", "v2") }),
+      ack,
+      "too-early",
+    ],
+    ["an ack while the last store's readers may still get the old one", overlapping(-S), ack, "too-early"],
+    [
+      "an ack of a store, which is what the overlap waits for",
+      overlapping(0, { rotation: rotation("v1", "v2") }),
+      { ...ack, kind: "store" },
+      null,
+    ],
+    ["an ack in the overlap", overlapping(0), ack, null],
     ["rollback with nothing in flight", idle(), rollback, "nothing-to-roll-back-to"],
     [
       "rollback of the first key",
@@ -269,7 +285,7 @@ describe("words that are refused change nothing and say why", () => {
     ["revoke of an old version", overlapping(H), { word: "revoke", version: "v1", compromised: false }, null],
     ["release of a stranger's key", overlapping(H), { word: "release", keyId: "AKIASTRANGER" }, null],
   ])("%s", (_name, before, word, reason) => {
-    expect(refusalOf(before, word)?.reason ?? null).toBe(reason);
+    expect(refusalOf(before, word, NOW)?.reason ?? null).toBe(reason);
   });
 
   test.each<[name: string, before: SecretState, word: Word]>([
@@ -288,7 +304,7 @@ describe("words that are refused change nothing and say why", () => {
     ["emergency of what is unknown", overlapping(H), { ...EMERGENCY, versions: ["v9"] }],
     ["release of our own key", overlapping(H), { word: "release", keyId: "key-v1" }],
   ])("%s", (_name, before, word) => {
-    const refusal = refusalOf(before, word);
+    const refusal = refusalOf(before, word, NOW);
     expect(refusal).not.toBeNull();
     expect(refusal?.message).toMatch(/v1|v2|v9|key-v1/);
   });

@@ -6,7 +6,20 @@ import type { MonitorRules } from "../../src/core/rules.ts";
 import type { Judgement } from "../../src/core/usage.ts";
 import { isAdopted, judge, matches, remember, rememberAll } from "../../src/core/usage.ts";
 import type { RulesPatch } from "./support.ts";
-import { consumer, H, MONITOR, NOW, overlapping, REGISTER, rules, S, T, version, observed } from "./support.ts";
+import {
+  consumer,
+  H,
+  MONITOR,
+  NOW,
+  overlapping,
+  REGISTER,
+  rotation,
+  rules,
+  S,
+  T,
+  version,
+  observed,
+} from "./support.ts";
 
 const MARGIN = MONITOR.traits.granularity + MONITOR.traits.lag;
 const QUIET = 2 * H;
@@ -238,6 +251,25 @@ test("an ack is adoption of the version that it was said of, and of no other", (
   expect(
     isAdopted("web", version("v2", "current"), { state: store, rules: rules({ consumers: [web] }), now: NOW }),
   ).toBe(false);
+});
+
+test("an ack or a use from before every store served the version proves nothing", () => {
+  const web = consumer("web", { required: true });
+  const at = (overlapFrom: number | null) => {
+    const state = overlapping(0, {
+      rotation: rotation("v1", "v2", { overlapFrom }),
+      acks: [{ kind: "consumer", name: "web", version: "v2", by: "ada", at: T }],
+    });
+    const used = version("v2", "current", { usage: { log: memory({ web: caller(0) }) } });
+    const context = { state, rules: rules({ consumers: [web], usage: [MONITOR] }), now: NOW };
+    return [
+      isAdopted("web", version("v2", "current"), context),
+      isAdopted("web", used, { ...context, state: { ...state, acks: [] } }),
+    ];
+  };
+  expect(at(T)).toEqual([true, true]);
+  expect(at(T + S)).toEqual([false, false]);
+  expect(at(null)).toEqual([false, false]);
 });
 
 test("too slow to be waited out by silence: adoption is waited for, and then the plain quiet is enough", () => {

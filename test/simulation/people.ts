@@ -205,7 +205,8 @@ export function vouch(world: World, engine: Engine): void {
       const key = world.issuer.keys.get(version?.keyId ?? "");
       const fading = world.stores.get(consumer.spec.store)?.servable().length !== 1;
       const moved = key !== undefined && consumer.held === key.value && !fading;
-      const said = doc?.acks.some((a) => a.name === consumer.spec.name && a.version === to);
+      const since = doc?.rotation?.overlapFrom ?? Infinity;
+      const said = doc?.acks.some((a) => a.name === consumer.spec.name && a.version === to && a.at >= since);
       if (!moved || said || !rules.consumers.some((c) => c.name === consumer.spec.name)) continue;
       world.invariants.vouched.set(consumer.spec.name, to as string);
       speak(world, engine, { word: "ack", kind: "consumer", name: consumer.spec.name }, null, false);
