@@ -131,6 +131,7 @@ export class Wiring {
     const target = {
       secret: secret.name,
       fields: part.fields ?? Object.fromEntries(fields.map((field) => [field, field])),
+      mirror: part !== secret.deliveries[0],
     };
     return adapter.create(settings, delivery, target, this.#deps);
   }

@@ -10,5 +10,7 @@ export interface KvPlace {
   readonly staging: string;
   readonly secret: string;
   readonly fields: Fields;
+  /** No version waits here. */
+  readonly mirror: boolean;
   readonly expect: Expected;
 }

@@ -26,6 +26,8 @@ export interface DeliveryTarget {
   readonly secret: string;
   /** Name in the store → field of the issuer. */
   readonly fields: Readonly<Record<string, string>>;
+  /** Not the secret's first store: values are only put here, none waits in it. */
+  readonly mirror?: boolean;
 }
 
 /** A setting that must be a reference (`${env:…}`, `${file:…}`), never a credential in clear. */

@@ -23,6 +23,7 @@ interface Options {
   readonly settings?: object;
   readonly fields?: Readonly<Record<string, string>>;
   readonly deps?: AdapterDeps;
+  readonly mirror?: boolean;
 }
 
 describe.runIf(there)("vault-kv on OpenBao", () => {
@@ -49,9 +50,9 @@ describe.runIf(there)("vault-kv on OpenBao", () => {
   afterAll(() => bao?.stop());
 
   const open = (options: Options = {}): Store => {
-    const { path = "payments/aws", fields = SAME, deps = rootOf(bao) } = options;
+    const { path = "payments/aws", fields = SAME, deps = rootOf(bao), mirror = false } = options;
     const given = { address: bao.address, ...options.settings };
-    const target = { secret: path.replaceAll(/[^A-Za-z0-9]+/g, "-"), fields };
+    const target = { secret: path.replaceAll(/[^A-Za-z0-9]+/g, "-"), fields, mirror };
     return adapter.create(adapter.settings.parse(given), adapter.delivery.parse({ path }), target, deps);
   };
   const staged = (options: Options = {}): StagedStore => open(options) as StagedStore;
@@ -285,6 +286,18 @@ describe.runIf(there)("vault-kv on OpenBao", () => {
       await store.put("v2-x", value(2), second, ctx(), true);
       await store.discard("v1-x", ctx());
       expect(await store.read("v1-x", ctx())).toBeNull();
+    });
+
+    test("a mirror has no use for the staging path, and does without it", async () => {
+      const path = fresh();
+      const lines = linesOf(open({ path, mirror: true }));
+      expect(lines.map((line) => line.path)).toEqual([`secret/data/${path}`, `secret/metadata/${path}`]);
+      const deps = depsOf({ VAULT_TOKEN: await bao.tokenFor(policyOf(lines)) });
+      const store = open({ path, deps, mirror: true });
+      expect((await store.describe(ctx())).findings).toEqual([]);
+      const ref = await store.put("v1-x", value(1), null, ctx());
+      await store.put("v2-x", value(2), ref, ctx());
+      expect((await store.current?.(ctx()))?.value.equals(value(2))).toBe(true);
     });
 
     test("with any one line or word of them removed, the check names it, and the binding is the same", async () => {

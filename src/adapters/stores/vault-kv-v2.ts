@@ -69,11 +69,15 @@ export class KvV2Store implements StagedStore {
 
   /** Beside these the token needs what the `default` policy grants: to look at itself and at what it may do. */
   permissions(): readonly VaultPermission[] {
-    const { mount, path, staging, secret } = this.place;
+    const { mount, path, staging, secret, mirror } = this.place;
     const line = this.vault.permission.bind(this.vault);
-    return [
+    const served = [
       line("read what is served, and promote", `${mount}/data/${path}`, ["create", "read", "update"]),
       line("see what would delete it by itself", `${mount}/metadata/${path}`, ["read"]),
+    ];
+    if (mirror) return served;
+    return [
+      ...served,
       line("hold versions that are not served yet", `${mount}/data/${staging}/${secret}/*`, ["create", "read"]),
       line("discard versions that are dead", `${mount}/metadata/${staging}/${secret}/*`, ["delete"]),
     ];
@@ -118,7 +122,7 @@ export class KvV2Store implements StagedStore {
 
   async put(version: string, value: SecretValue, expected: Ref | null, ctx: Ctx, fresh = false): Promise<Ref> {
     this.#entry(version);
-    await this.#holds(version, value, ctx);
+    if (!this.place.mirror) await this.#holds(version, value, ctx);
     const ours = named(value, this.place.fields);
     for (let write = 1; ; write++) {
       const main = await this.#main(ctx);

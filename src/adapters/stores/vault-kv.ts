@@ -50,7 +50,7 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
     });
     return { where, found };
   },
-  create: ({ mount, kvVersion, staging, expect, ...where }, { path }, { secret, fields }, deps) => {
+  create: ({ mount, kvVersion, staging, expect, ...where }, { path }, { secret, fields, mirror = false }, deps) => {
     const place = {
       mount: trimmed(mount),
       path: trimmed(path),
@@ -58,6 +58,7 @@ export const adapter: StoreAdapter<typeof settings, typeof delivery> = {
       staging: trimmed(staging),
       secret,
       fields,
+      mirror,
       expect,
     };
     const vault = new Vault(where, deps);
