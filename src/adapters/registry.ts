@@ -71,13 +71,14 @@ export const registry: Registry = {
   },
   state: {
     postgres: { schemes: ["postgres", "postgresql"], load: async () => (await import("./state/postgres.ts")).adapter },
+    s3: { schemes: ["s3"], load: async () => (await import("./state/s3.ts")).adapter },
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
   },
   planned: {
     issuer: ["random"],
-    store: ["aws-secrets-manager"],
+    store: [],
     usage: [],
     notifier: [],
-    state: ["s3", "vault-kv"],
+    state: ["vault-kv"],
   },
 };

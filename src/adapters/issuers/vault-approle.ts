@@ -92,11 +92,11 @@ export const adapter: IssuerAdapter<typeof settings> = {
 
 /**
  * The key is a secret id, its id the accessor. Its metadata carry the version id, which then stands in every token
- * got with it and in the audit log.
+ * got with it, and so in the audit log beside what that token did.
  *
  * A destroyed secret id logs nobody in any more, but TOKENS GOT WITH IT LIVE ON until they end by themselves: keep the
  * role's `token_max_ttl` short, or set `revokeTokens`. A secret id can neither be disabled nor asked when it was used
- * last; an audit log can tell (by the hash of the accessor), Vault itself cannot.
+ * last: Vault itself cannot tell, and its audit log names the version id alone.
  *
  * developer.hashicorp.com/vault/api-docs/auth/approle
  */
