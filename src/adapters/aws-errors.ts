@@ -53,6 +53,8 @@ const KINDS: Readonly<Record<ProviderErrorKind, readonly string[]>> = {
   "not-found": [
     "NoSuchEntity",
     "NoSuchEntityException",
+    "NoSuchBucket",
+    "NoSuchKey",
     "ParameterNotFound",
     "ParameterVersionNotFound",
     "ResourceNotFoundException",
@@ -60,11 +62,13 @@ const KINDS: Readonly<Record<ProviderErrorKind, readonly string[]>> = {
   conflict: [
     "ConcurrentModification",
     "ConcurrentModificationException",
+    "ConditionalRequestConflict",
     "EntityAlreadyExists",
     "EntityAlreadyExistsException",
     "EntityTemporarilyUnmodifiable",
     "EntityTemporarilyUnmodifiableException",
     "ParameterAlreadyExists",
+    "PreconditionFailed",
     "ResourceExistsException",
     "TooManyUpdates",
   ],

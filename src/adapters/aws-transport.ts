@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { Readable } from "node:stream";
 import type { Instant } from "../core/duration.ts";
 import { ProviderError } from "../core/errors.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
@@ -15,8 +16,8 @@ export interface Sending {
   readonly mutates: boolean;
   /** The version id that the call is about: part of the user agent, so that CloudTrail shows it. */
   readonly version?: string;
-  /** Told the server's clock (the `Date` header) with each answer, refusals included. */
-  readonly heard?: (at: Instant) => void;
+  /** Told the server's clock (the `Date` header) with each answer, refusals included, and its other headers. */
+  readonly heard?: (at: Instant, headers: Readonly<Record<string, string>>) => void;
 }
 
 /** The SDK's request, as far as we need it. */
@@ -63,10 +64,12 @@ export class AwsTransport {
       ...(ca !== undefined && { tls: { ca } }),
     });
     const at = Date.parse(answer.headers.date ?? "");
-    if (!Number.isNaN(at)) sending?.heard?.(at);
     const headers: Record<string, string> = {};
     for (const [name, value] of Object.entries(answer.headers)) headers[name] = String(value);
-    return { response: { statusCode: answer.status, headers, body: Buffer.from(answer.text) } };
+    if (!Number.isNaN(at)) sending?.heard?.(at, headers);
+    // S3 hands out its objects as streams, and takes nothing else for one.
+    const body = Readable.from([Buffer.from(answer.text)]);
+    return { response: { statusCode: answer.status, headers, body } };
   }
 
   // The SDK asks every handler for these.

@@ -17,6 +17,7 @@ const STATIC_KEYS_LAST: Duration = 5 * 60_000;
 const CLIENTS = {
   cloudtrail: async () => (await import("@aws-sdk/client-cloudtrail")).CloudTrailClient,
   iam: async () => (await import("@aws-sdk/client-iam")).IAMClient,
+  s3: async () => (await import("@aws-sdk/client-s3")).S3Client,
   secretsmanager: async () => (await import("@aws-sdk/client-secrets-manager")).SecretsManagerClient,
   ssm: async () => (await import("@aws-sdk/client-ssm")).SSMClient,
   sts: async () => (await import("@aws-sdk/client-sts")).STSClient,
@@ -28,6 +29,7 @@ export type AwsAction = `${Service}:${string}`;
 const ENDPOINT_NAMES: Readonly<Record<Service, string>> = {
   cloudtrail: "CLOUDTRAIL",
   iam: "IAM",
+  s3: "S3",
   secretsmanager: "SECRETS_MANAGER",
   ssm: "SSM",
   sts: "STS",
@@ -196,7 +198,8 @@ export class Aws {
     const { region, deps } = this;
     const endpoint = endpointOf(service, this.at.endpoint, deps.env);
     const credentials = Object.assign(() => this.#credentials.get(), { memoized: true });
-    return makeClient(service, { region, credentials, requestHandler: this.#transport, ...(endpoint && { endpoint }) });
+    const where = { region, credentials, requestHandler: this.#transport, ...(endpoint && { endpoint }) };
+    return makeClient(service, service === "s3" ? { ...where, ...s3Config(endpoint) } : where);
   }
 
   #ours(error: ProviderError & { $metadata?: unknown }): ProviderError {
@@ -216,6 +219,13 @@ async function makeClient(service: Service, config: object): Promise<SdkClient> 
   const Client = (await CLIENTS[service]()) as unknown as new (config: object) => SdkClient;
   // The engine alone tries again, after it has looked.
   return new Client({ ...config, maxAttempts: 1, retryMode: "standard", logger: SILENT });
+}
+
+/** Servers that speak S3 have buckets in the path rather than in the host's name, and few know the newer checksums. */
+function s3Config(endpoint: string | undefined): object {
+  const checksums = "WHEN_REQUIRED";
+  const config = { requestChecksumCalculation: checksums, responseChecksumValidation: checksums };
+  return { ...config, forcePathStyle: endpoint !== undefined };
 }
 
 /** The SDK logs requests, and warns on the console where it is given no logger. */

@@ -40,7 +40,12 @@ export class StatePlace {
 
   /** @throws UserError `state-damaged`, `state-newer` */
   document(name: string, text: string): SecretState {
-    const state = this.json(text, `the document of "${name}"`) as SecretState | null;
+    return this.checked(name, this.json(text, `the document of "${name}"`));
+  }
+
+  /** The same, of what was parsed already. */
+  checked(name: string, content: unknown): SecretState {
+    const state = content as SecretState | null | undefined;
     if (typeof state?.schema === "number" && state.schema > DOCUMENT_SCHEMA) throw this.newer();
     if (state?.schema !== DOCUMENT_SCHEMA || state.name !== name)
       throw this.damaged(`the document of "${name}" is another one`);

@@ -279,8 +279,8 @@ const cases: [string, string, string][] = [
   ],
   [
     "state of a later version",
-    "version: 1\nstate: s3://bucket/prefix\n",
-    'rotation.config.yaml:2:8: state: state type "s3" is not in this version: known are postgres, postgresql, sqlite',
+    "version: 1\nstate: vault-kv://host/path\n",
+    'rotation.config.yaml:2:8: state: state type "vault-kv" is not in this version: known are postgres, postgresql, s3, sqlite',
   ],
   [
     "a state URL with a typing error",
