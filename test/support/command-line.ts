@@ -128,6 +128,11 @@ export class Place {
     writeFileSync(this.path("rotation.config.yaml"), text);
   }
 
+  /** The policy as it stands. */
+  read(): string {
+    return readFileSync(this.path("rotation.config.yaml"), "utf8");
+  }
+
   /** What consumers of the .env file read; null while there is nothing to read. */
   dotenv(secret: string): string | null {
     const file = this.path(`${secret}.env`);
@@ -162,6 +167,8 @@ export interface PolicyText {
   readonly soak?: string;
   readonly every?: string | null;
   readonly lease?: string;
+  /** Where the state lives: members of the policy's `state`. */
+  readonly state?: string;
   readonly more?: string;
 }
 
@@ -169,7 +176,14 @@ export interface PolicyText {
 export function policyText(
   url: string,
   secrets: readonly SecretText[],
-  { minimum = "0s", soak = "0s", every = null, lease = "1s", more = "" }: PolicyText = {},
+  {
+    minimum = "0s",
+    soak = "0s",
+    every = null,
+    lease = "1s",
+    state = "type: sqlite, path: .keyturn/state.db",
+    more = "",
+  }: PolicyText = {},
 ): string {
   const secret = ({
     name,
@@ -191,7 +205,7 @@ export function policyText(
     usage: ${usage}
     consumers: [{ name: app, required: false }]${extra}`;
   return `version: 1
-state: { type: sqlite, path: .keyturn/state.db, lease: ${lease} }
+state: { ${state}, lease: ${lease} }
 defaults:
   ${every === null ? "" : `schedule: { every: ${every} }`}
   verify: { successes: 1, spread: 0s, deadline: 5s }
