@@ -128,6 +128,22 @@ describe.runIf(there)("s3", () => {
     wire.reset();
   });
 
+  it("does not take a document for deleted that somebody makes in that very moment", async () => {
+    const name = await bucket();
+    const [reader, maker] = [await open(name, { endpoint: wire.url }), await open(name)];
+    const entry = { secret: "payments", seq: 1, previous: "", hash: "a", at: 1, actor: "t", type: "started", data: {} };
+    wire.answer = async ({ action }, answer) => {
+      // Seen to be absent; the answer is on its way.
+      if (action.endsWith("payments.json") && answer.status === 404) {
+        await saved(maker);
+        await maker.audit.append([entry]);
+      }
+      return answer;
+    };
+    expect((await reader.load("payments"))?.state.commitId).toBe("c1");
+    wire.reset();
+  });
+
   it.each([
     ["no JSON", "{", "state-damaged"],
     ["another program's", '{"a":1}', "state-damaged"],

@@ -59,12 +59,8 @@ class S3State implements StateBackend {
   }
 
   async load(name: string): Promise<Loaded | null> {
-    const held = await this.#objects.get(this.#document(name));
-    if (held === "deleted") throw this.#deleted(name);
-    if (held === null) {
-      if (await this.#objects.hasAny(this.#at(`audit/${name}/`))) throw this.#deleted(name);
-      return null;
-    }
+    const held = await this.#held(name);
+    if (held === null) return null;
     const state = this.#stateIn(held, name);
     return state === null ? null : { revision: held.etag, state, age: held.age };
   }
@@ -96,6 +92,19 @@ class S3State implements StateBackend {
   }
 
   async close(): Promise<void> {}
+
+  /** @throws UserError `state-damaged` for a document that was there and is gone */
+  async #held(name: string): Promise<Held | null> {
+    const key = this.#document(name);
+    let held = await this.#objects.get(key);
+    if (held === null) {
+      if (!(await this.#objects.hasAny(this.#at(`audit/${name}/`)))) return null;
+      // An entry comes after its document: one that somebody made meanwhile is there by now.
+      held = await this.#objects.get(key);
+    }
+    if (held === null || held === "deleted") throw this.#deleted(name);
+    return held;
+  }
 
   async #write(name: string, next: SecretState, expected: Revision | null): Promise<string | null | "unknown"> {
     const key = this.#document(name);
