@@ -73,12 +73,13 @@ export const registry: Registry = {
     postgres: { schemes: ["postgres", "postgresql"], load: async () => (await import("./state/postgres.ts")).adapter },
     s3: { schemes: ["s3"], load: async () => (await import("./state/s3.ts")).adapter },
     sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
+    "vault-kv": { schemes: ["vault-kv"], load: async () => (await import("./state/vault-kv.ts")).adapter },
   },
   planned: {
     issuer: ["random"],
     store: [],
     usage: [],
     notifier: [],
-    state: ["vault-kv"],
+    state: [],
   },
 };

@@ -34,6 +34,11 @@ export function isAbsent({ status, body }: Received): boolean {
   return status === 404 && refusalIn(body) === "";
 }
 
+/** A write to KV whose `cas` is not the newest version. */
+export function isCasRefusal({ status, body }: Received): boolean {
+  return status === 400 && (refusalIn(body)?.includes("check-and-set parameter did not match") ?? false);
+}
+
 /** Success as Vault answers it, not whatever stands in front of it. */
 export function isDone({ status, body }: Received): boolean {
   return status === 204 || (status === 200 && z.object({ request_id: z.string() }).safeParse(body).success);

@@ -278,11 +278,6 @@ const cases: [string, string, string][] = [
     "rotation.config.yaml:2:1: unknown key: known are version, include, state, defaults, stores, notifiers, secrets",
   ],
   [
-    "state of a later version",
-    "version: 1\nstate: vault-kv://host/path\n",
-    'rotation.config.yaml:2:8: state: state type "vault-kv" is not in this version: known are postgres, postgresql, s3, sqlite',
-  ],
-  [
     "a state URL with a typing error",
     "version: 1\nstate: sqlte:x.db\n",
     'rotation.config.yaml:2:8: state: is no state URL such as sqlite:.keyturn/state.db: did you mean "sqlite"?',

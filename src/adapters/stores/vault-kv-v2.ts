@@ -3,8 +3,8 @@ import { ProviderError } from "../../core/errors.ts";
 import type { SecretValue } from "../../core/secret-value.ts";
 import type { Ctx, Description, VaultPermission } from "../../ports/context.ts";
 import type { Ref, Served, StagedStore } from "../../ports/store.ts";
-import { isAbsent, read, refusalIn } from "../vault-answer.ts";
-import { segments, type Received } from "../vault-connection.ts";
+import { isAbsent, isCasRefusal, read } from "../vault-answer.ts";
+import { segments } from "../vault-connection.ts";
 import type { Vault, VaultCall } from "../vault.ts";
 import { describeKv } from "../vault-kv-check.ts";
 import { named, siblings, unnamed, type Data } from "../vault-kv-data.ts";
@@ -259,8 +259,4 @@ export class KvV2Store implements StagedStore {
 /** A path whose traces were removed counts from 1 again: the time tells those versions apart. */
 function refOf({ version, created_time: created }: z.output<typeof revision>): Ref {
   return `${version}@${created}`;
-}
-
-function isCasRefusal({ status, body }: Received): boolean {
-  return status === 400 && (refusalIn(body)?.includes("check-and-set parameter did not match") ?? false);
 }

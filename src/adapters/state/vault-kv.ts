@@ -1,0 +1,230 @@
+import * as z from "zod";
+import { ProviderError, UserError } from "../../core/errors.ts";
+import type { SecretState } from "../../core/model.ts";
+import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";
+import { inOrder } from "../in-order.ts";
+import { StatePlace } from "../state-place.ts";
+import { trimmed } from "../vault-connection.ts";
+import { Vault, vaultPath, vaultSettings } from "../vault.ts";
+import { VaultEntries, type Held, type Written } from "./vault-kv-entries.ts";
+
+/** What is inside of an entry, beside its content. */
+const FORMAT = 1;
+const VERSIONS_KEPT = 5;
+const AT_ONCE = 8;
+const DIGITS = 12;
+
+/**
+ * State in a path of Vault's, or OpenBao's, key-value engine, version 2: `<path>/secrets/<name>` for each document,
+ * `<path>/audit/<name>/<sequence>` for each entry of the audit log, which is only ever created.
+ *
+ * A save names the version that it replaces (`cas`). Contents are kept as text, so numbers come back as they were.
+ * Nothing is ever deleted: a forgotten secret's entry says so, and its versions go on counting. A document that is
+ * deleted, or that the engine will delete by itself, is damage, never a new secret.
+ *
+ * developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2
+ */
+class VaultKvState implements StateBackend {
+  readonly location: string;
+  readonly audit: AuditLog;
+  readonly #place: StatePlace;
+  readonly #vault: Vault;
+  readonly #entries: VaultEntries;
+  readonly #path: string;
+
+  constructor({ mount, path, ...where }: Settings, deps: AdapterDeps) {
+    this.#vault = new Vault(where, deps);
+    const { address, namespace } = this.#vault.connection;
+    this.#path = trimmed(path);
+    const query = namespace === "" ? "" : `&namespace=${namespace}`;
+    this.location = `vault-kv:${this.#path}?mount=${trimmed(mount)}&address=${address}${query}`;
+    this.#place = new StatePlace(this.location);
+    this.#entries = new VaultEntries(this.#vault, trimmed(mount), this.#place);
+    this.audit = {
+      append: (entries) => this.#append(entries),
+      read: (secret, limit) => (secret === null ? this.#newest(limit) : this.#readAudit(secret, limit)),
+    };
+  }
+
+  async *list(): AsyncIterable<Summary> {
+    for await (const loaded of this.loadAll()) yield { name: loaded.state.name, revision: loaded.revision };
+  }
+
+  async load(name: string): Promise<Loaded | null> {
+    const held = await this.#held(name);
+    const state = held === null ? null : this.#stateIn(held, name);
+    return held === null || state === null ? null : { revision: revisionOf(held), state, age: held.age };
+  }
+
+  /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
+  async *loadAll(): AsyncIterable<Loaded> {
+    let failure: unknown = null;
+    const names = await this.#entries.names(`${this.#path}/secrets`);
+    for await (const loaded of inOrder(names, AT_ONCE, (name) => this.#tried(name))) {
+      if (loaded instanceof UserError) failure ??= loaded;
+      else if (loaded !== null) yield loaded;
+    }
+    if (failure !== null) throw failure;
+  }
+
+  async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {
+    const path = this.#document(name);
+    const data = wrapped("document", JSON.stringify(next));
+    if (expected === null) await this.#entries.keep(path, VERSIONS_KEPT);
+    try {
+      const written = await this.#write(name, data, expected);
+      return written === null ? { result: "stale" } : { result: "saved", revision: revisionOf(written) };
+    } catch (error) {
+      if (error instanceof ProviderError && error.applied === "maybe") return { result: "unknown" };
+      throw error;
+    }
+  }
+
+  async remove(name: string, expected: Revision): Promise<"removed" | "stale"> {
+    const version = versionOf(expected);
+    if (version === null) return "stale";
+    const written = await this.#entries.put(this.#document(name), wrapped("document", null), version);
+    return written === null ? "stale" : "removed";
+  }
+
+  async close(): Promise<void> {}
+
+  async #write(name: string, data: object, expected: Revision | null): Promise<Written | null> {
+    const path = this.#document(name);
+    const over = expected === null ? 0 : versionOf(expected);
+    const written = over === null ? null : await this.#entries.put(path, data, over);
+    if (written !== null || expected !== null) return written;
+    // In its place may be a forgotten one's, which gives way.
+    const there = await this.#entries.get(path);
+    if (there === null || this.#stateIn(there, name) !== null) return null;
+    return this.#entries.put(path, data, there.version);
+  }
+
+  /** @throws UserError `state-damaged` for a document that was there and is gone */
+  async #held(name: string): Promise<Held | null> {
+    const path = this.#document(name);
+    const held = await this.#vault.surely(() => this.#entries.get(path), CTX);
+    if (held !== null || (await this.#entries.names(`${this.#path}/audit/${name}`)).length === 0) return held;
+    // An entry comes after its document: one that somebody made meanwhile is there by now.
+    const now = await this.#vault.surely(() => this.#entries.get(path), CTX);
+    if (now === null) throw this.#place.damaged(`the document of "${name}" was deleted, versions and all`);
+    return now;
+  }
+
+  /** In the order of their sequences, so that one that is refused leaves nothing behind it. */
+  async #append(entries: readonly AuditEntry[]): Promise<void> {
+    for (const entry of entries.toSorted((a, b) => a.seq - b.seq)) {
+      const path = `${this.#path}/audit/${entry.secret}/${String(entry.seq).padStart(DIGITS, "0")}`;
+      if ((await this.#entries.put(path, wrapped("entry", JSON.stringify(entry)), 0)) !== null) continue;
+      if ((await this.#entry(path))?.hash !== entry.hash) throw this.#place.forged(entry);
+    }
+  }
+
+  async #readAudit(secret: string, limit: number): Promise<readonly AuditEntry[]> {
+    const folder = `${this.#path}/audit/${secret}`;
+    const names = (await this.#entries.names(folder)).slice(-limit);
+    const entries: AuditEntry[] = [];
+    for await (const entry of inOrder(names, AT_ONCE, (name) => this.#entry(`${folder}/${name}`)))
+      if (entry !== null) entries.push(entry);
+    return entries;
+  }
+
+  /** Of all secrets by their time: one look for each secret, and one for each entry. */
+  async #newest(limit: number): Promise<readonly AuditEntry[]> {
+    const left: { readonly entry: AuditEntry; readonly paths: string[] }[] = [];
+    const next = async (paths: string[]): Promise<void> => {
+      const path = paths.pop();
+      const entry = path === undefined ? null : await this.#entry(path);
+      if (entry !== null) left.push({ entry, paths });
+    };
+    for (const folder of await this.#entries.names(`${this.#path}/audit`)) {
+      const at = `${this.#path}/audit/${trimmed(folder)}`;
+      await next((await this.#entries.names(at)).map((name) => `${at}/${name}`));
+    }
+    const found: AuditEntry[] = [];
+    while (found.length < limit && left.length > 0) {
+      left.sort((a, b) => a.entry.at - b.entry.at || (a.entry.secret < b.entry.secret ? -1 : 1));
+      const newest = left.pop() as (typeof left)[number];
+      found.unshift(newest.entry);
+      await next(newest.paths);
+    }
+    return found;
+  }
+
+  async #entry(path: string): Promise<AuditEntry | null> {
+    const held = await this.#entries.get(path);
+    if (held === null) return null;
+    const text = this.#unwrapped(held, path)["entry"];
+    if (typeof text !== "string") throw this.#place.damaged(`${path} is no entry of the audit log`);
+    return this.#place.json(text, path) as AuditEntry;
+  }
+
+  async #tried(name: string): Promise<Loaded | UserError | null> {
+    try {
+      return await this.load(name);
+    } catch (error) {
+      if (error instanceof UserError) return error;
+      throw error;
+    }
+  }
+
+  #stateIn(held: Held, name: string): SecretState | null {
+    const text = this.#unwrapped(held, this.#document(name))["document"];
+    if (text === null) return null;
+    if (typeof text !== "string") throw this.#place.damaged(`the document of "${name}" is another one`);
+    return this.#place.document(name, text);
+  }
+
+  #unwrapped({ data }: Held, path: string): Held["data"] {
+    const format = data["keyturn"];
+    if (typeof format === "number" && format > FORMAT) throw this.#place.newer();
+    if (format !== FORMAT) throw this.#place.damaged(`${path} is no entry of keyturn's`);
+    return data;
+  }
+
+  #document(name: string): string {
+    return `${this.#path}/secrets/${name}`;
+  }
+}
+
+function wrapped(name: "document" | "entry", text: string | null): object {
+  return { keyturn: FORMAT, [name]: text };
+}
+
+/** The time tells versions apart that were counted from 1 again. */
+function revisionOf({ version, createdTime }: Written): Revision {
+  return `${version}@${createdTime}`;
+}
+
+/** null: it fits none. */
+function versionOf(revision: Revision): number | null {
+  const [, version] = /^([1-9]\d{0,14})@/.exec(revision) ?? [];
+  return version === undefined ? null : Number(version);
+}
+
+const CTX = { signal: new AbortController().signal, fence: () => {}, attempt: 1, rotationId: null };
+
+const settings = z.strictObject({
+  ...vaultSettings,
+  mount: vaultPath().default("secret").describe("Where the KV engine, version 2, is mounted. Default: secret."),
+  path: vaultPath()
+    .default("keyturn-state")
+    .describe("The path below the mount that the state has for itself. Default: keyturn-state."),
+});
+type Settings = z.output<typeof settings>;
+
+/** `vault-kv:PATH?mount=…&address=…&namespace=…` */
+function fromUrl(url: string): z.input<typeof settings> | null {
+  const [, path, query] = /^vault-kv:(?!\/\/)([^?#]*)(?:\?([^#]*))?$/.exec(url) ?? [];
+  if (path === undefined) return null;
+  const found = { ...(path !== "" && { path }), ...Object.fromEntries(new URLSearchParams(query)) };
+  return settings.safeParse(found).success ? found : null;
+}
+
+export const adapter: StateAdapter<typeof settings> = {
+  type: "vault-kv",
+  settings,
+  fromUrl,
+  create: async (options, deps) => new VaultKvState(options, deps),
+};
