@@ -110,7 +110,7 @@ export class Wiring {
       stores,
       monitors,
       notifiers: await this.#notifiers,
-      due: await dueBy(secret.schedule),
+      due: await dueBy(secret),
       runHook: this.#hooks(secret),
     };
   }

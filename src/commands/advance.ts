@@ -7,11 +7,11 @@ import { runSecret } from "../engine/run.ts";
 import type { RunOptions } from "../engine/result.ts";
 import { say } from "../engine/say.ts";
 import { failureOf } from "../ui/failure.ts";
-import { EVERYTHING } from "./choose.ts";
 import { worst } from "./exit.ts";
 import { complaintsOf, overview, ranRow, refused, rowOf, withSaid, type Row } from "./members.ts";
 import { ProgressLines } from "./progress.ts";
-import { parallel } from "./timing.ts";
+import { pauseOf } from "./pause.ts";
+import { Crew, type Aside } from "./slots.ts";
 import type { Session } from "./session.ts";
 import { nextDue, subjectOf } from "./subject.ts";
 import type { Report } from "./verb.ts";
@@ -19,35 +19,40 @@ import type { Report } from "./verb.ts";
 export interface Advance extends Pick<RunOptions, "start" | "sit" | "waitMax"> {
   /** Said to each before it runs. */
   readonly word?: (secret: SecretPolicy) => Word;
+  /** Secrets that have nothing to do. */
+  readonly known?: ReadonlyMap<string, Row>;
 }
 
 /** Wires the chosen secrets, says the word to each, and runs each as far as `sit` allows. */
 export async function advance(
   session: Session,
   secrets: readonly SecretPolicy[],
-  { word, ...how }: Advance,
+  { word, known, ...how }: Advance,
 ): Promise<Report> {
   const deps = await session.engine();
   const { signal, globals } = session;
   const progress = new ProgressLines(
     session.terminal,
     () => session.now(),
-    secrets.map(({ name }) => name),
+    secrets.flatMap(({ name }) => (known?.has(name) ? [] : [name])),
   );
   const options: RunOptions = {
     ...how,
     signal,
     lockTimeout: globals.lockTimeout,
-    pausedAll: async () => (await deps.state.load(EVERYTHING))?.state.paused ?? null,
     onProgress: (what) => progress.tell(what),
   };
-  return eachWired(session, secrets, async (secret, ports) => {
+  const work = async (secret: SecretPolicy, ports: SecretPorts, aside: Aside): Promise<Row> => {
     const said = word === undefined ? null : await say(deps, secret.name, word(secret));
     if (said?.ok === false) {
       const loaded = said.state === null ? null : { state: said.state, age: 0 };
       return refused(rowOf(await subjectOf(session, secret.name, loaded, ports.rules)), said.reason, said.message);
     }
-    const result = await runSecret(deps, ports, options).finally(() => progress.end(secret.name));
+    const result = await runSecret(deps, ports, {
+      ...options,
+      aside,
+      pausedAll: () => pauseOf(deps.state, secret, deps.clock.wall()),
+    }).finally(() => progress.end(secret.name));
     const wall = session.now();
     const subject = {
       name: secret.name,
@@ -56,7 +61,8 @@ export async function advance(
       nextDue: await nextDue(secret, result.state, wall),
     };
     return ranRow(subject, result, wall);
-  });
+  };
+  return eachWired(session, secrets, work, known);
 }
 
 /**
@@ -66,16 +72,27 @@ export async function advance(
 export async function eachWired(
   session: Session,
   secrets: readonly SecretPolicy[],
-  work: (secret: SecretPolicy, ports: SecretPorts) => Promise<Row>,
+  work: (secret: SecretPolicy, ports: SecretPorts, aside: Aside) => Promise<Row>,
+  known: ReadonlyMap<string, Row> = new Map(),
 ): Promise<Report> {
-  const wired = await parallel(secrets, (secret) => guarded(() => session.ports(secret)));
-  if (wired.length > 0 && wired.every(isFailed)) throw (wired[0] as Failed).failed;
-  const places = secrets.map((secret, index) => ({ secret, ports: wired[index] as Guarded<SecretPorts> }));
-  const rows = await parallel(places, async ({ secret, ports }) => {
-    const row = isFailed(ports) ? ports : await guarded(() => work(secret, ports.value));
-    return isFailed(row) ? failedRow(session, secret, row.failed) : row.value;
-  });
-  return reportOf(session, rows);
+  const open = secrets.filter(({ name }) => !known.has(name));
+  const wired = await Promise.all(open.map((secret) => guarded(() => session.ports(secret))));
+  if (wired.length > 0 && wired.length === secrets.length && wired.every(isFailed)) throw (wired[0] as Failed).failed;
+  const places = open.map((secret, index) => ({ secret, ports: wired[index] as Guarded<SecretPorts> }));
+  const crew = new Crew((await session.policy()).maxConcurrent);
+  const found = await Promise.all(
+    places.map(({ secret, ports }) =>
+      crew.work(secret, async (aside) => {
+        const row = isFailed(ports) ? ports : await guarded(() => work(secret, ports.value, aside));
+        return isFailed(row) ? failedRow(session, secret, row.failed) : row.value;
+      }),
+    ),
+  );
+  const rows = new Map([...known, ...open.map(({ name }, index) => [name, found[index] as Row] as const)]);
+  return reportOf(
+    session,
+    secrets.map(({ name }) => rows.get(name) as Row),
+  );
 }
 
 export function reportOf(session: Session, rows: readonly Row[]): Report {

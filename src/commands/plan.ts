@@ -1,13 +1,20 @@
-import { formatDuration } from "../core/duration.ts";
+import type { SecretPolicy } from "../config/model.ts";
+import { formatDuration, type Instant } from "../core/duration.ts";
 import { preview, type Preview } from "../engine/preview.ts";
 import { mustReadWithin } from "../engine/timeline.ts";
+import { table, whole } from "../ui/table.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { iso, relative } from "../ui/time.ts";
 import { eachWired } from "./advance.ts";
-import { choose, EVERYTHING, selectionOf } from "./choose.ts";
+import { agendaOf, calendarOf } from "./agenda.ts";
+import { choose, selectionOf } from "./choose.ts";
 import { ranRow } from "./members.ts";
+import { moment, text, usageError } from "./options.ts";
+import { pauseOf } from "./pause.ts";
+import type { Session } from "./session.ts";
+import { documentsOf, fromState } from "./status.ts";
 import { nextDue } from "./subject.ts";
-import { verb } from "./verb.ts";
+import { verb, type Report } from "./verb.ts";
 
 interface Plan {
   readonly secret: string;
@@ -18,13 +25,19 @@ interface Plan {
 }
 
 export const plan = verb({
-  parse: (args, options) => selectionOf(args, options),
-  run: async (selection, session) => {
+  parse: (args, options) => {
+    const [until, format] = [moment(options, "--until"), text(options, "--format")];
+    if (format !== null && format !== "ics") throw usageError(`--format: ${JSON.stringify(format)} is not ics`);
+    if (format !== null && until === null) throw usageError("--format ics is for --until", "add --until 90d");
+    return { selection: selectionOf(args, options), until, format };
+  },
+  run: async ({ selection, until, format }, session) => {
     const secrets = await choose(session, selection, "all");
+    if (until !== null) return agenda(session, secrets, until(session.now()), format === "ics");
     const deps = await session.engine();
-    const pausedAll = (await deps.state.load(EVERYTHING))?.state.paused ?? null;
     const plans = new Map<string, Plan>();
     const report = await eachWired(session, secrets, async (secret, ports) => {
+      const pausedAll = await pauseOf(deps.state, secret, session.now());
       const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
       const within = mustReadWithin(ports.rules);
       const warnings =
@@ -61,6 +74,45 @@ export const plan = verb({
     };
   },
 });
+
+/** From the state alone. */
+async function agenda(
+  session: Session,
+  secrets: readonly SecretPolicy[],
+  until: Instant,
+  asCalendar: boolean,
+): Promise<Report> {
+  const now = session.now();
+  const names = secrets.map(({ name }) => name);
+  const documents = await documentsOf(session, names.length > 20 ? null : names);
+  const starts = await agendaOf(
+    secrets.map((policy) => ({ policy, state: documents.get(policy.name)?.state ?? null })),
+    now,
+    until,
+  );
+  const report = await fromState(session, names, false);
+  return {
+    ...report,
+    outcome: "done",
+    complaints: [],
+    member: { calendar: starts.map((one) => ({ ...one, at: iso(one.at) })) },
+    text: ({ width, style }) =>
+      starts.length === 0
+        ? "nothing starts by schedule until then"
+        : table(
+            ["STARTS", "IN", whole("SECRET"), "NOT BEFORE"],
+            starts.map(({ secret, at, delayedBy }) => [
+              (iso(at) ?? "").replace(/:\d\d(\.\d+)?Z$/, "Z"),
+              relative(at, now),
+              secret,
+              delayedBy === null ? "" : `after ${delayedBy}`,
+            ]),
+            width,
+            style.bold,
+          ),
+    ...(asCalendar && { instead: await calendarOf(starts, now) }),
+  };
+}
 
 function planOf({ next, message, timeline }: Preview): Pick<Plan, "next" | "message" | "timeline"> {
   return { next, message, timeline: timeline.map(({ what, at, note = null }) => ({ what, at: iso(at), note })) };

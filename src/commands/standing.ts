@@ -1,12 +1,13 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { formatDuration, type Instant } from "../core/duration.ts";
-import { living, versionOf, type Hold, type SecretState } from "../core/model.ts";
+import { living, versionOf, type Hold, type Paused, type SecretState } from "../core/model.ts";
 import { phaseOf } from "../core/phase.ts";
 import { sentence } from "../core/quiet.ts";
 import { outcomeOf, REASONS, type Outcome, type ReasonCode } from "../core/reasons.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { judge } from "../core/usage.ts";
 import { wantedId } from "../core/wanted.ts";
+import { blackoutOf } from "./pause.ts";
 
 export interface Standing {
   readonly outcome: Outcome;
@@ -26,7 +27,7 @@ export interface Surroundings {
   readonly now: Now;
 }
 
-export type Pause = Pick<NonNullable<SecretState["paused"]>, "reason" | "by">;
+export type Pause = Pick<Paused, "reason" | "by">;
 
 /**
  * Why a secret stands where it stands: as the newest run found it, else as far as its document tells; only a run can
@@ -38,6 +39,7 @@ export function standingOf(state: SecretState, around: Surroundings): Standing {
     stopped(state) ??
     forgotten(state, policy) ??
     (pausedAll === null ? null : say("paused", `everything is paused by ${pausedAll.by}: ${pausedAll.reason}`)) ??
+    blackout(state, around) ??
     found(state, around) ??
     held(state, now) ??
     inFlight(state, around) ??
@@ -57,6 +59,13 @@ function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
 
 function forgotten(state: SecretState, policy: SecretPolicy | null): Standing | null {
   return policy === null && living(state).length > 0 ? say("not-in-policy") : null;
+}
+
+/** Where nothing goes on there is nothing that it keeps. */
+function blackout(state: SecretState, { policy, now }: Surroundings): Standing | null {
+  if (policy === null || (state.rotation === null && living(state).length < 2)) return null;
+  const over = blackoutOf(policy, now.wall);
+  return over === null ? null : say("paused", `paused by ${over.by}: ${over.reason}`, over.until - now.wall + now.doc);
 }
 
 /** Follow from the document alone, and their messages name spans of time that have gone on since. */

@@ -8,6 +8,7 @@ import { eachWired, reportOf } from "./advance.ts";
 import { choose, EVERYTHING, selectionOf } from "./choose.ts";
 import { hintsFor, ranRow, rowOf, type Row } from "./members.ts";
 import { flag, usageError } from "./options.ts";
+import { pauseOf } from "./pause.ts";
 import { pauseFor } from "./timing.ts";
 import type { Session } from "./session.ts";
 import type { Pause } from "./standing.ts";
@@ -114,8 +115,8 @@ export async function documentsOf(session: Session, names: readonly string[] | n
 
 async function refreshed(session: Session, secrets: Awaited<ReturnType<typeof choose>>): Promise<Report> {
   const deps = await session.engine();
-  const pausedAll = (await deps.state.load(EVERYTHING))?.state.paused ?? null;
   const report = await eachWired(session, secrets, async (secret, ports) => {
+    const pausedAll = await pauseOf(deps.state, secret, session.now());
     const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
     const wall = session.now();
     return ranRow(

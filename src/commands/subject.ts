@@ -1,5 +1,5 @@
 import type { SecretPolicy } from "../config/model.ts";
-import { dueBy } from "../config/schedule.ts";
+import { dueBy, startsFrom } from "../config/schedule.ts";
 import type { Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
 import type { SecretRules } from "../core/rules.ts";
@@ -30,7 +30,7 @@ export async function subjectOf(
   };
 }
 
-/** When the schedule says so; null: by hand only, or nothing was issued or adopted yet. */
+/** When the schedule lets it start: due, in its window, in no blackout; null: by hand only, or nothing was issued or adopted yet. */
 export async function nextDue(
   policy: SecretPolicy | null,
   state: SecretState | null,
@@ -38,5 +38,7 @@ export async function nextDue(
 ): Promise<Instant | null> {
   if (policy === null || state === null || !policy.enabled) return null;
   if (!state.versions.some(({ status }) => status === "current")) return null;
-  return (await dueBy(policy.schedule))(state, wall).at;
+  const { at } = (await dueBy(policy))(state, wall);
+  const starts = at === null ? Infinity : startsFrom(policy, at);
+  return starts < Infinity ? starts : null;
 }

@@ -6,15 +6,16 @@ import { reportOf } from "./advance.ts";
 import { chooseNames, EVERYTHING, selectionOf } from "./choose.ts";
 import { refused, rowOf, type Row } from "./members.ts";
 import { moment, required } from "./options.ts";
-import { pauseFor, parallel } from "./timing.ts";
 import type { Session } from "./session.ts";
+import { Slots } from "./slots.ts";
 import { subjectOf } from "./subject.ts";
+import { pauseFor } from "./timing.ts";
 import { verb, type Options, type Report } from "./verb.ts";
 
 /** Commits a word to each document. No provider is called and no run is waited for. */
 export async function sayTo(session: Session, names: readonly string[], word: Word): Promise<Report> {
   const deps = await session.engine();
-  const answers = await parallel(names, async (name): Promise<{ row: Row; text: string }> => {
+  const answer = async (name: string): Promise<{ row: Row; text: string }> => {
     const before = (await deps.state.load(name))?.state ?? null;
     const isPaused =
       word.word === "resume" &&
@@ -29,7 +30,9 @@ export async function sayTo(session: Session, names: readonly string[], word: Wo
       row: { member: { ...row.member, outcome: "done" }, hints: [] },
       text: nothing ?? doneText(before, word, isPaused),
     };
-  });
+  };
+  const slots = new Slots((await session.policy()).maxConcurrent.overall);
+  const answers = await Promise.all(names.map((name) => slots.hold(() => answer(name))));
   return {
     ...reportOf(
       session,

@@ -1,5 +1,7 @@
 import { dirname } from "node:path";
+import type * as z from "zod";
 import { registry as allAdapters, type Registry } from "../adapters/registry.ts";
+import { blackoutsFor, buildBlackouts } from "./blackouts.ts";
 import { crossCheck } from "./checks.ts";
 import { matchFiles } from "./include.ts";
 import { PolicyError, valueIssue, type Issue, type PlacedIssue } from "./issues.ts";
@@ -7,12 +9,13 @@ import type { NotifierPolicy, Policy, SecretPolicy, StorePolicy } from "./model.
 import { isRecord, NAME, own, type Path } from "./path.ts";
 import { adapterOf, asMap, checkSettings, ownKeys, resolveNow, strictly, type Gathered } from "./parts.ts";
 import { resolveReferences, type Env } from "./references.ts";
+import { startsFrom } from "./schedule.ts";
 import { defaultsSchema, includedFileSchema, mainFileSchema, notifierKeys } from "./schema.ts";
 import { buildSecret, type Defaults, type SecretDraft } from "./secrets.ts";
 import { readIncluded, readPolicy, type Source } from "./source.ts";
 import { buildState } from "./state.ts";
 import { buildStore } from "./stores.ts";
-import { check } from "./zod-issues.ts";
+import { check, unknownKey } from "./zod-issues.ts";
 
 export interface LoadOptions {
   /** Where to look, and what `file` is relative to. */
@@ -22,6 +25,8 @@ export interface LoadOptions {
   /** Instead of what `file` holds: a policy that is not written yet. */
   readonly text?: string;
   readonly env: Env;
+  /** Wall clock; recurring blackouts are known from a year before it to two years after. Default: this machine's. */
+  readonly now?: () => number;
   /** Default: all adapters of this version. */
   readonly registry?: Registry;
 }
@@ -33,6 +38,7 @@ export interface LoadedPolicy {
 }
 
 const MOST_ISSUES = 20;
+const A_YEAR = 366 * 86_400_000;
 const SECTIONS = ["stores", "notifiers", "secrets"] as const;
 
 /**
@@ -50,7 +56,10 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
     issues: [],
     warnings: [],
   };
-  const { raw, sourceOf } = await withIncludes(options.cwd, main, gathered);
+  const { raw, top, sourceOf } = await withIncludes(options.cwd, main, gathered);
+  const now = options.now?.() ?? Date.now();
+  const blackouts = await buildBlackouts(top?.blackouts ?? [], now, gathered);
+  const maxConcurrent = buildConcurrency(top?.maxConcurrent ?? {}, gathered);
 
   const defaults = resolveNow(raw.defaults, ["defaults"], gathered);
   const checkedDefaults = check(defaultsSchema.optional(), defaults, ["defaults"]);
@@ -63,6 +72,16 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
   );
   const state = await buildState(raw.state, gathered);
   await crossCheck(raw, present(secrets), notifiers.keys(), gathered);
+  for (const { policy } of blackouts.length === 0 ? [] : present(secrets)) {
+    const planned = { ...policy, blackouts: blackoutsFor(blackouts, policy.tags) };
+    if (policy.schedule !== null && startsFrom(planned, now) > now + A_YEAR)
+      gathered.warnings.push(
+        valueIssue(
+          ["secrets", policy.name, "schedule"],
+          "window and blackouts leave no moment to start in within a year",
+        ),
+      );
+  }
   if (secrets.size === 0) gathered.warnings.push(valueIssue(["secrets"], "there are no secrets"));
 
   if (gathered.issues.length > 0 || !state) {
@@ -82,9 +101,13 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
     folder,
     file: main.file,
     state,
+    maxConcurrent,
     stores: mapValues(stores, (draft): StorePolicy => draft.policy),
     notifiers: mapValues(notifiers, (notifier) => notifier),
-    secrets: mapValues(secrets, (draft: SecretDraft): SecretPolicy => draft.policy),
+    secrets: mapValues(secrets, ({ policy }: SecretDraft): SecretPolicy => ({
+      ...policy,
+      blackouts: blackoutsFor(blackouts, policy.tags),
+    })),
     resolveRaw,
     async resolve(settings, at, schema) {
       const { data, issues } = check(strictly(schema), await resolveRaw(settings, at), at);
@@ -106,7 +129,7 @@ async function withIncludes(
   cwd: string,
   main: Source,
   gathered: Gathered,
-): Promise<{ raw: Raw; sourceOf: (path: Path) => Source }> {
+): Promise<{ raw: Raw; top: z.output<typeof mainFileSchema> | null; sourceOf: (path: Path) => Source }> {
   const top = check(mainFileSchema, main.data, []);
   gathered.issues.push(...top.issues);
   const raw: Raw = { ...main.data };
@@ -150,7 +173,19 @@ async function withIncludes(
       if (there === undefined || there === null || isRecord(there)) raw[section] = merged;
     }
   }
-  return { raw, sourceOf };
+  return { raw, top: top.data, sourceOf };
+}
+
+const AT_A_TIME = 16;
+
+function buildConcurrency(
+  { overall = AT_A_TIME, ...types }: Readonly<Record<string, number>>,
+  { registry, issues }: Gathered,
+): Policy["maxConcurrent"] {
+  const known = Object.keys(registry.issuer);
+  for (const type of Object.keys(types))
+    if (!known.includes(type)) issues.push(unknownKey(["maxConcurrent", type], ["overall", ...known]));
+  return { overall, issuers: new Map(Object.entries(types)) };
 }
 
 /** Builds every entry of a section; null stands for one with issues. */

@@ -3,6 +3,7 @@ import type { StateAdapter } from "../ports/adapter.ts";
 import type { Duration } from "../core/duration.ts";
 import type { HookPoint } from "../core/rules.ts";
 import type { Path } from "./path.ts";
+import type { Blackout } from "./blackouts.ts";
 import type { Window } from "./window.ts";
 
 /** What the policy says to one adapter. */
@@ -81,6 +82,8 @@ export interface Schedule {
   /** IANA name; of `cron`. */
   readonly zone: string;
   readonly window: Window | null;
+  /** Secrets start at moments of their own within this. */
+  readonly spread: Duration;
 }
 
 export interface SecretPolicy {
@@ -98,6 +101,8 @@ export interface SecretPolicy {
   readonly enabled: boolean;
   /** null: by hand only. */
   readonly schedule: Schedule | null;
+  /** Of the policy, those that hold for this secret. */
+  readonly blackouts: readonly Blackout[];
   readonly verify: { readonly successes: number; readonly spread: Duration; readonly deadline: Duration };
   readonly overlap: {
     readonly minimum: Duration;
@@ -123,6 +128,8 @@ export interface Policy {
   /** Absolute path of the file. */
   readonly file: string;
   readonly state: StatePolicy;
+  /** How many secrets one command works on at a time, in all and of an issuer type. */
+  readonly maxConcurrent: { readonly overall: number; readonly issuers: ReadonlyMap<string, number> };
   readonly stores: ReadonlyMap<string, StorePolicy>;
   readonly notifiers: ReadonlyMap<string, NotifierPolicy>;
   readonly secrets: ReadonlyMap<string, SecretPolicy>;

@@ -1,26 +1,57 @@
+import { createHash } from "node:crypto";
+import type { Cron } from "croner";
 import type { Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
 import type { Due } from "../core/rules.ts";
-import type { Schedule } from "./model.ts";
-import { opensAt } from "./window.ts";
+import { blackoutAt, type Blackout } from "./blackouts.ts";
+import type { SecretPolicy } from "./model.ts";
+import { opensAt, type Window } from "./window.ts";
+
+type Scheduled = Pick<SecretPolicy, "name" | "schedule" | "blackouts">;
+
+/** Reading an expression is slow, and a thousand secrets share a few. */
+const crons = new Map<string, Cron>();
+
+/** More windows and blackouts one after the other than any calendar has. */
+const MOST = 10_000;
 
 /**
  * The schedule in the form in which the engine asks for it; wall clock. A key's age counts from the issuer's creation
  * time, else from its adoption; where there is none yet, one is due now.
  */
-export async function dueBy(
-  schedule: Schedule | null,
-): Promise<(state: Pick<SecretState, "versions">, wall: Instant) => Due> {
+export async function dueBy(secret: Scheduled): Promise<(state: Pick<SecretState, "versions">, wall: Instant) => Due> {
+  const { schedule } = secret;
   if (schedule === null) return () => ({ at: null, due: false, opensAt: null });
-  const { every, cron, zone, window } = schedule;
-  const times = cron === null ? null : await cronTimes(cron, zone);
-  const after = (last: Instant): Instant => (times === null ? last + (every ?? Infinity) : (times(last) ?? Infinity));
+  const after = await dueAfter(secret);
   return (state, wall) => {
     const current = state.versions.find((version) => version.status === "current");
     const at = current === undefined ? wall : after(current.createdAt ?? current.since);
-    const opens = window === null ? wall : opensAt(window, wall);
+    const opens = startsFrom(secret, wall);
     return { at, due: at <= wall, opensAt: opens <= wall ? null : opens };
   };
+}
+
+/** Key's creation → when it is due to be replaced; Infinity: never. */
+export async function dueAfter({ name, schedule }: Scheduled): Promise<(made: Instant) => Instant> {
+  if (schedule === null) return () => Infinity;
+  const { every, cron, zone, spread } = schedule;
+  const own = Math.floor(shareOf(name) * spread);
+  if (cron === null) return (made) => made + (every ?? Infinity) - own;
+  const times = await cronTimes(cron, zone);
+  return (made) => (times(made - own) ?? Infinity) + own;
+}
+
+/** The first moment from `at` on at which a rotation may start: in the window, in no blackout. Infinity: never. */
+export function startsFrom({ schedule, blackouts }: Scheduled, at: Instant): Instant {
+  const window: Window | null = schedule?.window ?? null;
+  let start = at;
+  for (let turn = 0; turn < MOST && start < Infinity; turn++) {
+    const opens = window === null ? start : opensAt(window, start);
+    const over: Blackout | null = blackoutAt(blackouts, opens);
+    if (over === null) return opens;
+    start = over.to;
+  }
+  return Infinity;
 }
 
 /**
@@ -28,7 +59,16 @@ export async function dueBy(
  * @throws Error when it is no expression.
  */
 export async function cronTimes(expression: string, zone: string): Promise<(after: Instant) => Instant | null> {
-  const { Cron } = await import("croner");
-  const cron = new Cron(expression, { timezone: zone, paused: true });
+  const key = `${zone} ${expression}`;
+  let cron = crons.get(key);
+  if (cron === undefined) {
+    const croner = await import("croner");
+    crons.set(key, (cron = new croner.Cron(expression, { timezone: zone, paused: true })));
+  }
   return (after) => cron.nextRun(new Date(after))?.getTime() ?? null;
+}
+
+/** From 0 to 1, the same for the same name on every machine. */
+function shareOf(name: string): number {
+  return createHash("sha256").update(name).digest().readUInt32BE(0) / 2 ** 32;
 }

@@ -3,6 +3,7 @@ import { parseDuration } from "../core/duration.ts";
 import { TOPICS } from "../core/events.ts";
 import { HOOK_POINTS } from "../core/rules.ts";
 import { isRecord, NAME } from "./path.ts";
+import { parseMoment } from "./blackouts.ts";
 import { isZone, parseWindow } from "./window.ts";
 
 /**
@@ -31,6 +32,8 @@ function orScalar<S extends z.ZodType>(key: string, schema: S) {
   return z.preprocess(spread, schema).meta({ scalar: key });
 }
 
+const zone = z.string().refine(isZone, { error: "is no time zone such as Europe/Berlin" });
+
 const schedule = orScalar(
   "every",
   z
@@ -40,11 +43,12 @@ const schedule = orScalar(
         .optional()
         .describe("Age at which a key is replaced."),
       cron: z.string().optional().describe("Cron expression, instead of `every`."),
-      zone: z
-        .string()
-        .refine(isZone, { error: "is no time zone such as Europe/Berlin" })
+      zone: zone.optional().describe("Time zone of `cron`. Default: UTC."),
+      spread: duration
         .optional()
-        .describe("Time zone of `cron`. Default: UTC."),
+        .describe(
+          "Starts at a moment of its own in a span this long: before the age of `every`, after a time of `cron`.",
+        ),
       window: z
         .string()
         .transform((text, context) => {
@@ -54,7 +58,11 @@ const schedule = orScalar(
         .optional()
         .describe("When a rotation may start: Mon-Fri 09:00-16:00 Europe/Berlin."),
     })
-    .refine((map) => map.every === undefined || map.cron === undefined, { error: "every and cron exclude each other" }),
+    .refine((map) => map.every === undefined || map.cron === undefined, { error: "every and cron exclude each other" })
+    .refine((map) => map.every === undefined || map.spread === undefined || map.spread < map.every, {
+      error: "spread is not shorter than every",
+      path: ["spread"],
+    }),
 );
 
 const verify = z.strictObject({
@@ -182,6 +190,31 @@ export const secretSchema = z.strictObject({
   ...rules,
 });
 
+const NO_MOMENT = "is no moment: write 2026-12-20 or 2026-12-20T18:00";
+const moment = z.string().refine((text) => parseMoment(text, "UTC", false) !== null, { error: NO_MOMENT });
+const whose = {
+  zone: zone.optional().describe("Time zone of what names none. Default: UTC."),
+  tags: z.array(z.string().min(1)).min(1).optional().describe("For secrets with one of these tags. Default: for all."),
+};
+export const blackoutSchema = z
+  .strictObject({
+    from: moment.optional().describe("First day, or moment."),
+    to: moment.optional().describe("Last day, which is part of it, or moment."),
+    reason: z.string().min(1).optional().describe("For people. Default: blackout."),
+    ics: z.string().min(1).optional().describe("Instead: an iCalendar file whose events are blackouts."),
+    ...whose,
+  })
+  .superRefine((map, context) => {
+    const dated = map.from !== undefined || map.to !== undefined;
+    if (map.ics !== undefined && (dated || map.reason !== undefined))
+      context.addIssue({ code: "custom", message: "ics stands alone: its events have their times and names" });
+    else if (map.ics === undefined && (map.from === undefined || map.to === undefined))
+      context.addIssue({ code: "custom", message: "needs `from` and `to`, or `ics`" });
+  });
+
+const count = z.int().min(1);
+const maxConcurrent = orScalar("overall", z.record(z.string(), count));
+
 const named = (inner: z.ZodType) => z.record(z.string(), inner).meta({ named: true });
 const shared = {
   stores: named(part("store")).optional().describe("Stores by name, for several secrets to use."),
@@ -198,6 +231,13 @@ export const policySchema = z.strictObject({
   state: orScalar("url", part("state"))
     .optional()
     .describe("Where the state lives. Default: sqlite at .keyturn/state.db."),
+  maxConcurrent: maxConcurrent
+    .optional()
+    .describe("How many secrets are worked on at a time: a number, or `overall` and by issuer type. Default: 16."),
+  blackouts: z
+    .array(blackoutSchema)
+    .optional()
+    .describe("When the schedule starts nothing and nothing is revoked. Emergencies go on."),
   defaults: defaultsSchema.optional().describe("What holds for every secret that does not say otherwise."),
   ...shared,
 });

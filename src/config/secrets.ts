@@ -89,6 +89,7 @@ export async function buildSecret(
       acceptOutage: data.acceptOutage ?? false,
       enabled: data.enabled ?? true,
       schedule: toSchedule(defaults.schedule, data.schedule),
+      blackouts: [],
       verify: { ...BUILT_IN.verify, ...defaults.verify, ...data.verify } as SecretPolicy["verify"],
       overlap: { ...BUILT_IN.overlap, ...defaults.overlap, ...data.overlap } as SecretPolicy["overlap"],
       soak: { ...BUILT_IN.soak, ...defaults.soak, ...data.soak } as SecretPolicy["soak"],
@@ -204,6 +205,7 @@ function toSchedule(inherited: Defaults["schedule"], mine: Defaults["schedule"])
     cron,
     zone: mine?.zone ?? inherited?.zone ?? "UTC",
     window: mine?.window ?? inherited?.window ?? null,
+    spread: mine?.spread ?? inherited?.spread ?? 0,
   };
 }
 

@@ -119,7 +119,7 @@ function formatted(at: Instant, zone: string): number {
 }
 
 /** The first instant with this wall time; a time that the clocks skip stands for the one as much later. */
-function instantOf(wall: number, zone: string): Instant {
+export function instantOf(wall: number, zone: string): Instant {
   const offsets = [wall - DAY_MS, wall + DAY_MS].map((near) => wallClock(near, zone) - near);
   const found = offsets.map((offset) => wall - offset).filter((at) => wallClock(at, zone) === wall);
   return found.length > 0 ? Math.min(...found) : wall - (offsets[0] as number);

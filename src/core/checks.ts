@@ -61,7 +61,7 @@ export const guardHolds: Check = (c, victim) => {
 /** A pause starts nothing and destroys nothing; an emergency works all the same. */
 export function guardPause(c: Case): Decision | null {
   if (c.state.paused === null || c.state.incident !== null) return null;
-  return wait("paused", `paused by ${c.state.paused.by}: ${c.state.paused.reason}`, null);
+  return wait("paused", `paused by ${c.state.paused.by}: ${c.state.paused.reason}`, c.state.paused.until ?? null);
 }
 
 export const minimumOver: Check = (c, victim) => {

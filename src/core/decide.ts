@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, blocked, hook, isOff, lookAtStores, note, unsettled, Unanswered, wait, wanted } from "./case.ts";
-import { bindingsOf, drifted, newKeyAlive, storesConfirmed } from "./checks.ts";
+import { bindingsOf, drifted, guardPause, newKeyAlive, storesConfirmed } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
@@ -121,7 +121,7 @@ function beginWhenDue(c: Case): Decision | null {
       message: served === null && living(c.state).length === 0 ? "nothing issued or adopted yet" : "nothing is due",
     };
   }
-  if (paused !== null) return wait("paused", `paused by ${paused.by}: ${paused.reason}`, null);
+  if (paused !== null) return guardPause(c);
   const opens = c.due.opensAt;
   if (opens !== null)
     return wait(

@@ -190,6 +190,14 @@ export interface MayLand {
   readonly until: Instant;
 }
 
+export interface Paused {
+  readonly reason: string;
+  readonly by: string;
+  readonly at: Instant;
+  /** Of a blackout, which no document holds; left out: until `resume`. */
+  readonly until?: Instant;
+}
+
 export interface Hold {
   readonly reason: string;
   readonly by: string;
@@ -295,7 +303,7 @@ export interface SecretState {
   readonly issuerBinding: string | null;
   readonly strangers: readonly KeyId[];
   readonly holds: readonly Hold[];
-  readonly paused: { readonly reason: string; readonly by: string; readonly at: Instant } | null;
+  readonly paused: Paused | null;
   readonly incident: Incident | null;
   readonly stopped: Stopped | null;
   /** What the newest run that held the lease ended in, for `status`; null once the document has moved since. */

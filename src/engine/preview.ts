@@ -7,7 +7,8 @@ import type { Ctx } from "../ports/context.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
 import { Observer } from "./observe.ts";
-import type { RunResult } from "./result.ts";
+import { pausedIn } from "./result.ts";
+import type { PausedAll, RunResult } from "./result.ts";
 import type { Step } from "./timeline.ts";
 import { timeline } from "./timeline.ts";
 import { Values } from "./values.ts";
@@ -28,7 +29,7 @@ export async function preview(
     readonly looks: boolean;
     readonly force?: boolean;
     readonly signal: AbortSignal;
-    readonly pausedAll?: { readonly reason: string; readonly by: string } | null;
+    readonly pausedAll?: PausedAll | null;
   },
 ): Promise<Preview> {
   const document = await Document.open(deps, ports.rules.name);
@@ -42,7 +43,7 @@ export async function preview(
       { fact: "said", word: { word: "rotate", repair: false }, by: deps.runner.actor, id: "r-preview" },
       now,
     );
-  const paused = state.paused ?? (options.pausedAll == null ? null : { ...options.pausedAll, at: now.doc });
+  const paused = state.paused ?? pausedIn(options.pausedAll ?? null, now);
   for (let turn = 0; turn < TOO_MANY; turn++) {
     const c: Case = {
       rules: ports.rules,

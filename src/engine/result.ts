@@ -1,6 +1,6 @@
 import type { Decision } from "../core/case.ts";
 import type { Duration, Instant } from "../core/duration.ts";
-import type { ActionRecord, SecretState, StateEvent } from "../core/model.ts";
+import type { ActionRecord, Paused, SecretState, StateEvent } from "../core/model.ts";
 import type { Phase } from "../core/phase.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import type { Outcome, ReasonCode } from "../core/reasons.ts";
@@ -16,9 +16,19 @@ export interface RunOptions {
   /** How long to wait for another run's lease, ms. */
   readonly lockTimeout: Duration;
   readonly signal: AbortSignal;
-  /** A pause of everything; asked again whenever something is decided. */
-  readonly pausedAll?: () => Promise<{ readonly reason: string; readonly by: string } | null>;
+  /** Asked again whenever something is decided. */
+  readonly pausedAll?: () => Promise<PausedAll | null>;
+  /** Around each sleep of the run: whoever shares its place with others lets them work meanwhile. */
+  readonly aside?: (nap: () => Promise<void>) => Promise<void>;
   readonly onProgress?: (progress: Progress) => void;
+}
+
+/** A pause that is not of the secret itself. */
+export interface PausedAll {
+  readonly reason: string;
+  readonly by: string;
+  /** Wall clock; left out: until a person ends it. */
+  readonly until?: Instant;
 }
 
 export interface Progress {
@@ -70,6 +80,13 @@ export interface Account {
 /** Added to a document instant, gives wall time. */
 export function offsetOf(now: Now): Duration {
   return now.wall - now.doc;
+}
+
+/** A pause that no document holds, as the rules look at it. */
+export function pausedIn(all: PausedAll | null, now: Now): Paused | null {
+  if (all === null) return null;
+  const { reason, by, until } = all;
+  return { reason, by, at: now.doc, ...(until !== undefined && { until: until - offsetOf(now) }) };
 }
 
 export function conclude(decision: Standing, run: Account): RunResult {

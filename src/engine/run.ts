@@ -7,7 +7,6 @@ import type { ActionRecord } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
 import { isFull } from "../core/outbox.ts";
 import { phaseOf } from "../core/phase.ts";
-import type { ReasonCode } from "../core/reasons.ts";
 import { failureOf } from "../core/failures.ts";
 import { outcomeOf } from "../core/reasons.ts";
 import { ProviderError } from "../core/errors.ts";
@@ -21,7 +20,7 @@ import { Observer } from "./observe.ts";
 import { flush, isPending } from "./outbox.ts";
 import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
-import { conclude, ended, offsetOf } from "./result.ts";
+import { conclude, ended, offsetOf, pausedIn } from "./result.ts";
 import type { Account, Failed, RunOptions, RunResult, Standing } from "./result.ts";
 import { napFor } from "./sit.ts";
 import { Values } from "./values.ts";
@@ -121,7 +120,7 @@ class Run {
     this.#observer.restOn(this.#restsOn);
     const now = document.now();
     const due = this.options.start ? ports.due(document.state, now.wall) : { at: null, due: false, opensAt: null };
-    const paused = document.state.paused ?? (all === null ? null : { ...all, at: document.state.clock });
+    const paused = document.state.paused ?? pausedIn(all, now);
     return {
       rules: ports.rules,
       state: { ...document.state, paused },
@@ -143,7 +142,7 @@ class Run {
       const left = this.options.lockTimeout - this.#queued;
       if (left <= 0 || this.options.signal.aborted) return false;
       const before = this.deps.clock.monotonic();
-      await this.deps.clock.sleep(Math.min(left, 1000), this.options.signal);
+      await this.#nap(Math.min(left, 1000));
       await this.document.load();
       this.#queued += this.deps.clock.monotonic() - before;
     }
@@ -267,10 +266,15 @@ class Run {
     if (nap === null) return false;
     if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now())))
       await this.#release(nap > deps.lease, decision);
-    await deps.clock.sleep(nap, this.options.signal);
+    await this.#nap(nap);
     await document.load();
     if (!(decision.decision === "wait" && decision.keep)) this.#observer.forget();
     return true;
+  }
+
+  #nap(ms: Duration): Promise<void> {
+    const nap = (): Promise<void> => this.deps.clock.sleep(ms, this.options.signal);
+    return this.options.aside === undefined ? nap() : this.options.aside(nap);
   }
 
   async #flush(): Promise<readonly Fact[]> {

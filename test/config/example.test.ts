@@ -30,6 +30,8 @@ test("the JSON Schema has the policy's keys and every adapter's settings", async
     "version",
     "include",
     "state",
+    "maxConcurrent",
+    "blackouts",
     "defaults",
     "stores",
     "notifiers",

@@ -275,7 +275,7 @@ const cases: [string, string, string][] = [
   [
     "$import is an unknown key",
     "version: 1\n$import: other.yaml\nsecrets: {}\n",
-    "rotation.config.yaml:2:1: unknown key: known are version, include, state, defaults, stores, notifiers, secrets",
+    "rotation.config.yaml:2:1: unknown key: known are version, include, state, maxConcurrent, blackouts, defaults, stores, notifiers, secrets",
   ],
   [
     "a state URL with a typing error",

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { dueBy } from "../../src/config/schedule.ts";
+import type { Blackout } from "../../src/config/blackouts.ts";
+import type { Schedule } from "../../src/config/model.ts";
+import { dueBy, startsFrom } from "../../src/config/schedule.ts";
 import { opensAt, parseWindow, type Window } from "../../src/config/window.ts";
 import { version } from "../core/support.ts";
 
@@ -60,22 +62,27 @@ describe("windows", () => {
 });
 
 describe("due", () => {
-  const schedule = { every: null, cron: null, zone: "UTC", window: null };
+  const schedule = { every: null, cron: null, zone: "UTC", window: null, spread: 0 };
+  const secret = (more: Partial<Schedule> | null, blackouts: readonly Blackout[] = [], name = "payments") => ({
+    name,
+    schedule: more === null ? null : { ...schedule, ...more },
+    blackouts,
+  });
   const made = (createdAt: number | null, since = 0) => ({
     versions: [version("v1", "current", { createdAt, since })],
   });
 
   test("by the age of the current key, and at once where there is none", async () => {
-    const due = await dueBy({ ...schedule, every: 86_400_000 });
+    const due = await dueBy(secret({ every: 86_400_000 }));
     expect(due(made(1000), 5000)).toEqual({ at: 86_401_000, due: false, opensAt: null });
     expect(due(made(1000), 86_401_000).due).toBe(true);
     expect(due(made(null, 7000), 8000).at).toBe(86_407_000);
     expect(due({ versions: [] }, 5000)).toEqual({ at: 5000, due: true, opensAt: null });
-    expect((await dueBy(null))(made(1000), 99_999_999_999)).toEqual({ at: null, due: false, opensAt: null });
+    expect((await dueBy(secret(null)))(made(1000), 99_999_999_999)).toEqual({ at: null, due: false, opensAt: null });
   });
 
   test("waits for its window", async () => {
-    const due = await dueBy({ ...schedule, every: 3_600_000, window: window("Mon 09:00-10:00") });
+    const due = await dueBy(secret({ every: 3_600_000, window: window("Mon 09:00-10:00") }));
     const weekly = due(made(at("2026-01-06T00:00Z")), at("2026-01-07T00:00Z"));
     expect([weekly.due, show(weekly.at ?? 0), show(weekly.opensAt ?? 0)]).toEqual([
       true,
@@ -86,10 +93,67 @@ describe("due", () => {
   });
 
   test("by cron in its zone, over both changes of the clock", async () => {
-    const due = await dueBy({ ...schedule, cron: "0 3 1 * *", zone: "Europe/Berlin" });
+    const due = await dueBy(secret({ cron: "0 3 1 * *", zone: "Europe/Berlin" }));
     const next = (last: string) => show(due(made(at(last)), 0).at ?? 0);
     expect(next("2026-01-15T00:00Z")).toBe("2026-02-01T02:00");
     expect(next("2026-03-15T00:00Z")).toBe("2026-04-01T01:00");
     expect(next("2026-10-15T00:00Z")).toBe("2026-11-01T02:00");
+  });
+
+  const cron = async (expression: string, zone: string, from: string, times: number) => {
+    const due = await dueBy(secret({ cron: expression, zone }));
+    const seen: string[] = [];
+    for (let last = at(from); seen.length < times;) {
+      last = due(made(last), 0).at ?? Infinity;
+      seen.push(show(last));
+    }
+    return seen;
+  };
+  test.each([
+    ["Europe/Berlin, skipped", "Europe/Berlin", "2026-03-27T12:00Z", ["28T01:30", "29T01:00", "30T00:30"]],
+    ["Europe/Berlin, twice", "Europe/Berlin", "2026-10-23T12:00Z", ["24T00:30", "25T00:30", "26T01:30"]],
+    ["America/New_York, skipped", "America/New_York", "2026-03-06T12:00Z", ["07T07:30", "08T07:00", "09T06:30"]],
+    ["America/New_York, an hour longer", "America/New_York", "2026-10-30T12:00Z", ["31T06:30", "01T07:30", "02T07:30"]],
+  ])("02:30 each night, on the night that has it %s: once", async (_, zone, from, expected) => {
+    expect((await cron("30 2 * * *", zone, from, 3)).map((one) => one.slice(8))).toEqual(expected);
+  });
+
+  test("500 secrets with `spread` start all over it, each at the same moment on every machine", async () => {
+    const DAY = 86_400_000;
+    const starts: number[] = [];
+    for (let index = 0; index < 500; index++) {
+      const due = await dueBy(secret({ every: 90 * DAY, spread: 7 * DAY }, [], `secret-${index}`));
+      const { at: moment } = due(made(0), 0);
+      expect(moment).toBeGreaterThan(83 * DAY);
+      expect(moment).toBeLessThanOrEqual(90 * DAY);
+      starts.push(moment ?? 0);
+    }
+    const days = Array.from(
+      { length: 7 },
+      (_, day) => starts.filter((start) => Math.ceil(start / DAY) === 84 + day).length,
+    );
+    expect(days.reduce((sum, count) => sum + count)).toBe(500);
+    expect(Math.min(...days)).toBeGreaterThan(40);
+    expect(Math.max(...days)).toBeLessThan(110);
+    const late = await dueBy(secret({ cron: "0 3 * * *", spread: 3_600_000 }));
+    expect(show(late(made(at("2026-01-01T12:00Z")), 0).at ?? 0)).toMatch(/^2026-01-02T03:/);
+  });
+
+  test("blackouts and windows together: the first moment that both allow", async () => {
+    const blackout = (from: string, to: string) => ({ from: at(from), to: at(to), reason: "freeze", tags: null });
+    const freeze = [
+      blackout("2026-01-12T00:00Z", "2026-01-14T00:00Z"),
+      blackout("2026-01-13T00:00Z", "2026-01-19T00:00Z"),
+    ];
+    const one = secret({ every: 3_600_000, window: window("Mon 09:00-10:00") }, freeze);
+    expect(show(startsFrom(one, at("2026-01-07T00:00Z")))).toBe("2026-01-19T09:00");
+    expect(
+      startsFrom(
+        secret({ every: 1 }, [{ ...blackout("2026-01-12T00:00Z", "2026-01-14T00:00Z"), to: Infinity }]),
+        at("2026-01-13T00:00Z"),
+      ),
+    ).toBe(Infinity);
+    const due = await dueBy(one);
+    expect(show(due(made(0), at("2026-01-13T00:00Z")).opensAt ?? 0)).toBe("2026-01-19T09:00");
   });
 });
