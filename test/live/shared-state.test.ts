@@ -7,17 +7,20 @@ import { startTestAuthority, type TestAuthority } from "../support/authority.ts"
 import { CommandLine, type Ended, type PolicyText, type Running } from "../support/command-line.ts";
 import { Lane } from "../support/lane.ts";
 import { motoPython, REGION, startMoto, type Moto } from "../support/moto.ts";
+import { baoProgram, startBao, type Bao } from "../support/openbao.ts";
 import { postgresPrograms, startPostgres, type Postgres } from "../support/postgres.ts";
 import type { Call } from "../support/proxy.ts";
 
 const hasPostgres = postgresPrograms() !== null;
 const hasMoto = (await motoPython()) !== null;
+const hasBao = (await baoProgram()) !== null;
 
 let authority: TestAuthority;
 let commands: CommandLine;
 let postgres: Postgres;
 let bouncer: number;
 let moto: Moto;
+let bao: Bao;
 const open: Lane[] = [];
 let opened = 0;
 
@@ -29,6 +32,7 @@ beforeAll(async () => {
     bouncer = await postgres.bouncer();
   }
   if (hasMoto) moto = await startMoto();
+  if (hasBao) bao = await startBao();
 }, 120_000);
 afterAll(async () => {
   await Promise.all(open.map((lane) => lane.close()));
@@ -36,6 +40,7 @@ afterAll(async () => {
   commands?.remove();
   await postgres?.stop();
   await moto?.stop();
+  await bao?.stop();
 });
 
 interface Shared {
@@ -72,6 +77,14 @@ const BACKENDS: readonly Shared[] = [
       await client.send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration: where }));
       client.destroy();
       return { state: `type: s3, bucket: ${bucket}`, env: { ...moto.env } };
+    },
+  },
+  {
+    name: "vault-kv",
+    there: hasBao,
+    make: async () => {
+      const env = { VAULT_ADDR: bao.address, VAULT_TOKEN: bao.rootToken };
+      return { state: `type: vault-kv, path: shared-${++opened}`, env };
     },
   },
 ];
