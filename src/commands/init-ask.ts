@@ -113,7 +113,7 @@ async function deliveryTo(
   for (const field of fields) {
     const usual = names.find((name) => sameWord(name, field)) ?? field;
     const problem = (text: string) => (text === "" ? "it needs a name" : null);
-    mapped.push([await ask.input(`What is ${field} called there?`, usual, problem), field]);
+    mapped.push([await ask.input(`Under which name do they read ${field} there?`, usual, problem), field]);
   }
   const isPlain = mapped.every(([name, field]) => name === field);
   return { ...place, settings, delivery, fields: isPlain ? null : Object.fromEntries(mapped) };

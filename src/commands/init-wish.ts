@@ -171,7 +171,8 @@ export function additionOf(wish: Wish, all: Catalogue, known: ReadonlyMap<string
 
 function linesOf(settings: Settings, schema: z.ZodObject | null): Line[] {
   return Object.entries(settings).map(([key, value]) => {
-    return { key, value, about: schema === null ? undefined : descriptionOf(schema, key) };
+    const about = schema === null ? undefined : descriptionOf(schema, key);
+    return { key, value, about: about?.replace(/(?<![.?!])$/, ".") };
   });
 }
 

@@ -65,9 +65,13 @@ export const VERBS: readonly VerbLine[] = [
     summary: "begin a policy, or add a secret to it: looks at what is here, asks, writes, checks",
     arguments: "",
     options: [
-      { flags: "--name <secret>", summary: "what the secret is called in the policy" },
+      { flags: "--name <name>", summary: "what the secret is called in the policy" },
       { flags: "--issuer <spec>", summary: "who makes its keys: TYPE,key=value,…" },
-      { flags: "--store <spec>", summary: "where consumers read it: TYPE or NAME,key=value,…", many: true },
+      {
+        flags: "--store <spec>",
+        summary: "where consumers read it: TYPE or NAME,key=value,…,fields.NAME=FIELD",
+        many: true,
+      },
       { flags: "--every <duration>", summary: "age at which a key is replaced; never: by hand only (default: 90d)" },
     ],
     load: async () => (await import("./init.ts")).init,
@@ -321,6 +325,14 @@ export const VERBS: readonly VerbLine[] = [
     arguments: "",
     options: [CLIENT, KEY, URL_],
     load: () => apiKeys("keyDelete"),
+  },
+  {
+    name: "completion",
+    summary: "print a script that completes verbs, options and secrets: bash, zsh or fish",
+    arguments: "<shell>",
+    options: [],
+    answers: true,
+    load: async () => (await import("./completion.ts")).completionOf(VERBS, GLOBAL_OPTIONS),
   },
   {
     name: "demo",

@@ -18,6 +18,7 @@ export interface Asker {
 }
 
 const PAGE = 12;
+const theme = { style: { keysHelpTip: () => "type to narrow it down, ↑↓ to move, ⏎ to take" } };
 
 /**
  * Loads the prompts; they are drawn on stderr.
@@ -44,7 +45,7 @@ export async function askerOf(terminal: Terminal, signal: AbortSignal): Promise<
       const named = choices.map(({ name, value }) => ({ name: plain(name), value }));
       const source = (typed: string | undefined) =>
         named.filter(({ name }) => name.toLowerCase().includes((typed ?? "").toLowerCase()));
-      return ask({ type: "search", message, source, pageSize: PAGE });
+      return ask({ type: "search", message, source, pageSize: PAGE, theme });
     },
     input: async (message, usual, problem) => {
       const validate = (text: string) => problem(text.trim()) ?? true;

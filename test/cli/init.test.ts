@@ -40,7 +40,7 @@ async function answered(pty: Pty): Promise<void> {
   await pty.answer(/Whose key is to be rotated\?[^]*API client one/, ENTER);
   await pty.answer(/What is it called in the policy\?.*one/, ENTER);
   await pty.answer(/Where do its consumers read it\?[^]*\.env \(dotenv\)/, ENTER);
-  await pty.answer(/What is apiKey called there\?.*SHOP_API_KEY/, ENTER);
+  await pty.answer(/Under which name do they read apiKey there\?.*SHOP_API_KEY/, ENTER);
   await pty.answer(/And where else\?[^]*nowhere else/, ENTER);
   await pty.answer(/When is a key to be replaced\?[^]*every 90 days/, ENTER);
   await pty.until(/Write this to rotation\.config\.yaml\?/);
@@ -111,7 +111,7 @@ describe("at a terminal", () => {
     await pty.answer(/letters, digits/, `\u0015two${ENTER}`);
     await pty.answer(/Where do its/, "local");
     await pty.answer(/❯ local: one/, ENTER);
-    await pty.answer(/What is apiKey/, ENTER);
+    await pty.answer(/do they read apiKey/, ENTER);
     await pty.answer(/And where else/, ENTER);
     await pty.answer(/Write this/, ENTER);
     expect(await pty.code).toBe(0);

@@ -2,7 +2,7 @@ import { spawn } from "@lydell/node-pty";
 import { BIN } from "./harness.ts";
 import { draw } from "./screen.ts";
 
-/** A command at a real terminal. */
+/** A program at a real terminal. */
 export interface Pty {
   /** What is on the screen, and above it. */
   readonly screen: () => string;
@@ -12,8 +12,11 @@ export interface Pty {
   readonly raw: () => string;
   /** Waits until the text, or what follows the last answer, matches. */
   until(what: RegExp): Promise<void>;
+  /** The newest text, behind the last answer, that matches. */
+  last(what: RegExp): string | undefined;
   /** Waits for the question, then types. */
   answer(question: RegExp, keys: string): Promise<void>;
+  type(keys: string): void;
   readonly code: Promise<number>;
 }
 
@@ -21,11 +24,19 @@ export const ENTER = "\r";
 export const CTRL_C = "\u0003";
 export const CTRL_D = "\u0004";
 
-export function openPty(
-  args: readonly string[],
-  { cwd, env, cols = 80, rows = 24 }: { cwd: string; env: Record<string, string>; cols?: number; rows?: number },
-): Pty {
-  const pty = spawn(process.execPath, [BIN, ...args], { cwd, env, cols, rows });
+interface Place {
+  readonly cwd: string;
+  readonly env: Record<string, string>;
+  readonly cols?: number;
+  readonly rows?: number;
+  /** Default: ours. */
+  readonly program?: readonly [string, ...string[]];
+}
+
+export function openPty(args: readonly string[], place: Place): Pty {
+  const { cwd, env, cols = 80, rows = 24, program = [process.execPath, BIN] } = place;
+  const [file, ...before] = program;
+  const pty = spawn(file, [...before, ...args], { cwd, env, cols, rows });
   let raw = "";
   let seen = 0;
   const waiting = new Set<() => void>();
@@ -59,11 +70,13 @@ export function openPty(
     tooLong: () => draw(raw, cols).tooLong,
     raw: () => raw,
     until,
+    last: (what) => visible(raw.slice(seen)).match(new RegExp(what, "g"))?.at(-1),
     answer: async (question, keys) => {
       await until(question);
       seen = raw.length;
       pty.write(keys);
     },
+    type: (keys) => pty.write(keys),
     code,
   };
 }
