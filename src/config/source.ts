@@ -58,7 +58,7 @@ export function readPolicy(cwd: string, file?: string, text?: string): Source {
           `no policy in this folder: there is no ${PLACES.slice(0, -1).join(", ")} and no "rotation" in package.json`,
           {
             exit: 2,
-            hints: ["copy rotation.config.example.yaml to rotation.config.yaml", "or name one: keyturn -c FILE"],
+            hints: ["keyturn init begins one", "or name one: keyturn -c FILE"],
           },
         )
       : new UserError("policy-not-found", `${file} has no "rotation"`, { exit: 2 });
