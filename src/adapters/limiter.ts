@@ -14,6 +14,8 @@ export interface LimiterDeps {
 const SECOND = 1000;
 /** Slower than this no throttling makes us. */
 const SLOWEST = 0.2;
+/** So many may always have been meant: one stray refusal of the second call of a morning says little of a quota. */
+const LEAST_QUOTA = 20;
 /** Where no quota is published, a rate above this is no limit any more. */
 const UNLIMITED = 50;
 /** A pause that the provider did not name. */
@@ -66,7 +68,7 @@ export class Limiter {
 
   /** @param retryAfter what the provider asked for, if it did */
   throttled(retryAfter: Duration | null): void {
-    const before = this.#rate ?? Math.max(1, this.#recent.length);
+    const before = this.#rate ?? Math.max(LEAST_QUOTA, this.#recent.length);
     this.#rate = Math.max(SLOWEST, before / 2);
     const pause = retryAfter ?? PAUSE * (1 + this.deps.random());
     this.#pausedUntil = Math.max(this.#pausedUntil, this.deps.now() + pause);
