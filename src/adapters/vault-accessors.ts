@@ -12,6 +12,11 @@ const token = z.object({
   data: z.object({
     accessor: z.string(),
     creation_time: z.number(),
+    /** null: it never ends. */
+    expire_time: z.string().nullable(),
+    /** Seconds; 0: none. */
+    explicit_max_ttl: z.number(),
+    renewable: z.boolean().default(false),
     path: z.string(),
     role: z.string().optional(),
     meta: z.record(z.string(), z.string()).nullish(),

@@ -74,6 +74,7 @@ const EFFECTS: ReadonlySet<string> = new Set<EffectKind>([
 /** Events as people read them while they happen; the audit log has the short names. */
 const NEWS: Readonly<Record<string, string>> = {
   started: "the rotation begins",
+  expiring: "its key ends by itself before the schedule would have replaced it",
   "overlap-started": "every store serves the new key",
   "key-found": "the key of a request without an answer is found",
   abandoned: "given up",

@@ -48,12 +48,13 @@ function page(secret: SecretMember, terminal: Terminal, now: number): string {
   return [
     facts.join("\n"),
     ...section(
-      [whole("VERSION"), whole("KEY"), whole("STATUS"), "ISSUED", "LAST USED", "BY"],
+      [whole("VERSION"), whole("KEY"), whole("STATUS"), "ISSUED", "ENDS", "LAST USED", "BY"],
       secret.versions.map((one) => [
         one.version,
         one.keyId ?? "",
         one.compromised ? { text: `${one.status}, leaked`, paint: bad } : one.status,
         when(one.issuedAt),
+        when(one.expiresAt),
         when(one.lastUsedAt),
         one.lastUsedBy.join(", "),
       ]),

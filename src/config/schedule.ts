@@ -1,13 +1,15 @@
 import { createHash } from "node:crypto";
 import type { Cron } from "croner";
 import type { Instant } from "../core/duration.ts";
-import type { SecretState } from "../core/model.ts";
+import type { SecretState, Version } from "../core/model.ts";
 import type { Due } from "../core/rules.ts";
 import { blackoutAt, type Blackout } from "./blackouts.ts";
 import type { SecretPolicy } from "./model.ts";
 import { opensAt, type Window } from "./window.ts";
 
 type Scheduled = Pick<SecretPolicy, "name" | "schedule" | "blackouts">;
+/** With what a key that ends by itself has to leave time for. */
+type Expiring = Scheduled & Pick<SecretPolicy, "overlap" | "usage">;
 
 /** Reading an expression is slow, and a thousand secrets share a few. */
 const crons = new Map<string, Cron>();
@@ -19,16 +21,38 @@ const MOST = 10_000;
  * The schedule in the form in which the engine asks for it; wall clock. A key's age counts from the issuer's creation
  * time, else from its adoption; where there is none yet, one is due now.
  */
-export async function dueBy(secret: Scheduled): Promise<(state: Pick<SecretState, "versions">, wall: Instant) => Due> {
+export async function dueBy(secret: Expiring): Promise<(state: Pick<SecretState, "versions">, wall: Instant) => Due> {
   const { schedule } = secret;
   if (schedule === null) return () => ({ at: null, due: false, opensAt: null });
   const after = await dueAfter(secret);
   return (state, wall) => {
     const current = state.versions.find((version) => version.status === "current");
-    const at = current === undefined ? wall : after(current.createdAt ?? current.since);
+    const planned = current === undefined ? wall : after(current.createdAt ?? current.since);
+    const latest = current === undefined ? null : replaceBy(current, secret);
+    const at = Math.min(planned, latest ?? Infinity);
     const opens = startsFrom(secret, wall);
-    return { at, due: at <= wall, opensAt: opens <= wall ? null : opens };
+    const expiresAt = latest !== null && latest < planned ? current?.expiresAt : undefined;
+    return {
+      at,
+      due: at <= wall,
+      opensAt: opens <= wall ? null : opens,
+      ...(expiresAt !== undefined && { expiresAt }),
+    };
   };
+}
+
+/**
+ * When a key that ends by itself has to be replaced, so that an overlap passes while it still lives; never before
+ * half its life is over. null: it does not end by itself.
+ */
+export function replaceBy(
+  { createdAt, since, expiresAt }: Pick<Version, "createdAt" | "since" | "expiresAt">,
+  { overlap, usage }: Pick<Expiring, "overlap" | "usage">,
+): Instant | null {
+  if (expiresAt === undefined) return null;
+  const lead = overlap.minimum * (usage === "none" ? 2 : 1) + overlap.quiet;
+  const made = createdAt ?? since;
+  return Math.max(expiresAt - lead, made + (expiresAt - made) / 2);
 }
 
 /** Key's creation → when it is due to be replaced; Infinity: never. */

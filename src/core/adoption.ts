@@ -29,7 +29,7 @@ export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" 
     keyId: fact.keyId,
     status: "current",
     origin: known?.origin ?? "adopted",
-    createdAt: fact.createdAt,
+    ...fact.dates,
     exposed: true,
     disabledAt: null,
     deletedAt: null,

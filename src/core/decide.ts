@@ -129,7 +129,13 @@ function beginWhenDue(c: Case): Decision | null {
       `due; its window opens in ${formatDuration(opens - c.now.wall)}`,
       c.now.doc + (opens - c.now.wall),
     );
-  return note({ fact: "begun", id: `r-${c.fresh.slice(0, 12)}`, reason: "scheduled", actor: "schedule" });
+  return note({
+    fact: "begun",
+    id: `r-${c.fresh.slice(0, 12)}`,
+    reason: "scheduled",
+    actor: "schedule",
+    ...(c.due.expiresAt !== undefined && { expiresAt: c.due.expiresAt }),
+  });
 }
 
 function finish(c: Case): Decision | null {

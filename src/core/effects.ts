@@ -4,6 +4,7 @@ import { failureOf, stepOf } from "./failures.ts";
 import type { DeliveryState, Intent, SecretState, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
 import { abandon, newVersion } from "./rotation.ts";
+import type { KeyDates } from "./observed.ts";
 import type { Now } from "./rules.ts";
 import { mayMove, move } from "./status.ts";
 import { wantedId } from "./wanted.ts";
@@ -69,7 +70,7 @@ export function close(
   next = acted(cleared(next, effect, delivery), now, effect, version, delivery);
   switch (effect) {
     case "issue":
-      next = foundKey(next, version, closing.keyId as string, closing.createdAt ?? null, false);
+      next = foundKey(next, version, closing.keyId as string, closing.dates, false);
       break;
     case "stage":
       next = withVersion(next, version, (v) => ({ ...v, staged: true }));
@@ -148,11 +149,11 @@ export function foundKey(
   state: SecretState,
   id: VersionId,
   keyId: string,
-  createdAt: number | null,
+  dates: KeyDates | undefined,
   inferred: boolean,
 ): SecretState {
   const found = withVersion(state, id, (v) => {
-    const known: Version = { ...v, keyId, createdAt, mint: null, origin: inferred ? "inferred" : v.origin };
+    const known: Version = { ...v, ...dates, keyId, mint: null, origin: inferred ? "inferred" : v.origin };
     if (v.status === "minting") return move(known, "pending");
     // It was given up already: the key that turned up after all is debt.
     return v.status === "destroyed" ? move({ ...known, deletedAt: null, disabledAt: null }, "abandoned") : known;

@@ -2,6 +2,7 @@
 export const EVENTS = [
   // A rotation.
   "started",
+  "expiring",
   "intent",
   "issue",
   "stage",

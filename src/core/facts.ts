@@ -13,7 +13,7 @@ import type {
   UsageMemory,
   VersionId,
 } from "./model.ts";
-import type { KeyId, Ref } from "./observed.ts";
+import type { KeyDates, KeyId, Ref } from "./observed.ts";
 import type { Word } from "./words.ts";
 
 /** How an effect ended for its sender. `refused`: it certainly changed nothing. `unknown`: it may have, or may yet. */
@@ -21,7 +21,7 @@ export type Closing =
   | {
       readonly how: "done";
       readonly keyId?: KeyId;
-      readonly createdAt?: Instant;
+      readonly dates?: KeyDates;
       readonly ref?: Ref;
       readonly confirmed?: boolean;
     }
@@ -34,14 +34,21 @@ export type Fact =
   | { readonly fact: "renewed"; readonly runner: string }
   | { readonly fact: "released"; readonly runner: string }
   | { readonly fact: "said"; readonly word: Word; readonly by: string; readonly id: string }
-  | { readonly fact: "begun"; readonly id: string; readonly reason: RotationReason; readonly actor: string }
+  | {
+      readonly fact: "begun";
+      readonly id: string;
+      readonly reason: RotationReason;
+      readonly actor: string;
+      /** The key ends by itself at this time, before the schedule would have replaced it. Wall clock. */
+      readonly expiresAt?: Instant;
+    }
   | { readonly fact: "intended"; readonly intent: Intent; readonly mint: Omit<Mint, "absences" | "again"> | null }
   | { readonly fact: "closed"; readonly intent: Intent; readonly closing: Closing }
   | {
       readonly fact: "key-found";
       readonly version: VersionId;
       readonly keyId: KeyId;
-      readonly createdAt: Instant;
+      readonly dates: KeyDates;
       readonly inferred: boolean;
     }
   | { readonly fact: "key-absent"; readonly version: VersionId }
@@ -112,7 +119,7 @@ export type Fact =
       readonly fact: "adopted";
       readonly version: VersionId;
       readonly keyId: KeyId;
-      readonly createdAt: Instant;
+      readonly dates: KeyDates;
       /** Id of the rotation that ends what it takes the place of, should there be anything. */
       readonly rotation: string;
       readonly by: string;

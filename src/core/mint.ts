@@ -16,7 +16,7 @@ import { bindingsOf, drifted, guardPause, outageAccepted, writeOver } from "./ch
 import { granule, isStagedStill } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
-import type { Listing } from "./observed.ts";
+import { datesOf, type Listing } from "./observed.ts";
 import { revoke } from "./retire.ts";
 import { rememberAll } from "./usage.ts";
 
@@ -98,7 +98,7 @@ function ghosts(c: Case): Decision | null {
     const { listSettle, settle } = c.rules.issuer.timing;
     const until = (dead.deletedAt ?? c.now.doc) + listSettle + settle;
     if (until > c.now.doc) return wait("settling", `the listing still shows ${key.keyId}, which was deleted`, until);
-    return note({ fact: "key-found", version: dead.id, keyId: key.keyId, createdAt: key.createdAt, inferred: false });
+    return note({ fact: "key-found", version: dead.id, keyId: key.keyId, dates: datesOf(key), inferred: false });
   }
   return null;
 }

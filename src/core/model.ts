@@ -91,6 +91,8 @@ export interface Version {
   readonly origin: "issued" | "adopted" | "inferred";
   /** The issuer's clock; null until known. */
   readonly createdAt: Instant | null;
+  /** When the issuer ends it by itself; its clock. Left out: never, or it does not say. */
+  readonly expiresAt?: Instant;
   readonly since: Instant;
   readonly compromised: boolean;
   /** A person asked for its end: minimum, usage and adoption no longer hold it back. */

@@ -8,11 +8,16 @@ export type KeyId = string;
 /** The store's own revision of what it serves: a UUID, a number, a hash. Not secret, and no plain hash of a value. */
 export type Ref = string;
 
-/** One key as the issuer lists it, ours or a stranger's. */
-export interface ObservedKey {
-  readonly keyId: KeyId;
-  /** On the issuer's clock, to its granularity. */
+/** A key's life as its issuer tells it, on the issuer's clock, to its granularity. */
+export interface KeyDates {
   readonly createdAt: Instant;
+  /** When it ends by itself, whatever anybody does; left out: never, or the issuer does not say. */
+  readonly expiresAt?: Instant;
+}
+
+/** One key as the issuer lists it, ours or a stranger's. */
+export interface ObservedKey extends KeyDates {
+  readonly keyId: KeyId;
   readonly state: "enabled" | "disabled";
   /** The version id given to `issue`, where the issuer stores one. */
   readonly label?: string;
@@ -125,3 +130,14 @@ export const NOTHING_OBSERVED: Observed = {
   accepts: {},
   held: new Set(),
 };
+
+/** Of whatever carries them. */
+export function datesOf({
+  createdAt,
+  expiresAt,
+}: {
+  readonly createdAt: Instant;
+  readonly expiresAt?: Instant | null | undefined;
+}): KeyDates {
+  return expiresAt == null ? { createdAt } : { createdAt, expiresAt };
+}

@@ -19,7 +19,7 @@ import {
 import { drifted, guardHolds, guardPause } from "./checks.ts";
 import type { Duration, Instant } from "./duration.ts";
 import type { Version } from "./model.ts";
-import type { ObservedKey } from "./observed.ts";
+import { datesOf, type ObservedKey } from "./observed.ts";
 import { rememberAll } from "./usage.ts";
 
 /** Mints whose answer never came: found by label or by inference, or proven absent. */
@@ -53,7 +53,7 @@ function resolve(c: Case, version: Version): Decision {
       fact: "key-found",
       version: version.id,
       keyId: only.keyId,
-      createdAt: only.createdAt,
+      dates: datesOf(only),
       inferred: !c.rules.issuer.labels,
     });
   }

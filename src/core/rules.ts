@@ -122,6 +122,8 @@ export interface Due {
   readonly due: boolean;
   /** When the window opens next; null: open now. */
   readonly opensAt: Instant | null;
+  /** When the key ends by itself, where that pulled `at` forward. */
+  readonly expiresAt?: Instant;
 }
 
 /** Both clocks at one moment. */

@@ -63,13 +63,13 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "said":
       return applyWord(state, fact.word, fact.by, fact.id, now, options.guardLeaked);
     case "begun":
-      return begin(state, { id: fact.id, reason: fact.reason, actor: fact.actor, repair: false }, now);
+      return begunBy(state, fact, now);
     case "intended":
       return intend(state, fact.intent, fact.mint, now);
     case "closed":
       return close(state, fact.intent, fact.closing, now, options);
     case "key-found":
-      return tell(foundKey(state, fact.version, fact.keyId, fact.createdAt, fact.inferred), "key-found", {
+      return tell(foundKey(state, fact.version, fact.keyId, fact.dates, fact.inferred), "key-found", {
         version: fact.version,
         keyId: fact.keyId,
         inferred: fact.inferred,
@@ -254,6 +254,14 @@ function end(state: SecretState, now: Now): SecretState {
   return state.queued === null
     ? ended
     : begin(ended, { id: state.queued.id, reason: "manual", actor: state.queued.by, repair: state.queued.repair }, now);
+}
+
+function begunBy(state: SecretState, fact: Extract<Fact, { fact: "begun" }>, now: Now): SecretState {
+  const { id, reason, actor, expiresAt } = fact;
+  const begun = begin(state, { id, reason, actor, repair: false }, now);
+  if (expiresAt === undefined) return begun;
+  const keyId = versionOf(state, begun.rotation?.from ?? null)?.keyId ?? null;
+  return emit(begun, now, "keyturn", "expiring", { keyId, expiresAt: new Date(expiresAt).toISOString() });
 }
 
 function stand(

@@ -1,5 +1,5 @@
 import { ProviderError } from "../core/errors.ts";
-import type { ObservedKey } from "../core/observed.ts";
+import { datesOf, type ObservedKey } from "../core/observed.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import { placeOf } from "../core/rules.ts";
 import type { ReasonCode } from "../core/reasons.ts";
@@ -122,7 +122,7 @@ async function takeOver(
         fact: "adopted",
         version: `v${document.state.minted + 1}-${deps.random(4)}`,
         keyId: named,
-        createdAt: key.createdAt,
+        dates: datesOf(key),
         serving,
         rotation: `r-${deps.random(6)}`,
         by: deps.runner.actor,

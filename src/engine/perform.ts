@@ -5,6 +5,7 @@ import { isTransient, ProviderError } from "../core/errors.ts";
 import type { Closing, Fact } from "../core/facts.ts";
 import type { EffectKind, Failure, Intent, SecretState, Version } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
+import { datesOf } from "../core/observed.ts";
 import type { ReasonCode } from "../core/reasons.ts";
 import { LONGEST_INTENT, settleOf } from "../core/rules.ts";
 import { failureOf } from "../core/failures.ts";
@@ -70,7 +71,7 @@ async function effect(
     case "issue": {
       const issued = await ports.issuer.issue(action.version, null, ctx);
       values.keep(action.version, issued.value);
-      return { keyId: issued.keyId, createdAt: issued.createdAt };
+      return { keyId: issued.keyId, dates: datesOf(issued) };
     }
     case "stage": {
       const value = await values.need(version as Version, state, ctx);

@@ -16,6 +16,7 @@ export interface VersionReport {
   readonly status: string;
   readonly compromised: boolean;
   readonly issuedAt: Iso;
+  readonly expiresAt: Iso;
   readonly lastUsedAt: Iso;
   readonly lastUsedBy: readonly string[];
 }
@@ -84,6 +85,7 @@ export function describeState(
       status: v.status,
       compromised: v.compromised,
       issuedAt: onClock(v.createdAt),
+      expiresAt: onClock(v.expiresAt ?? null),
       lastUsedAt: onClock(callers[0]?.[1].last ?? null),
       lastUsedBy: callers.slice(0, 5).map(([who]) => who),
     };

@@ -1,11 +1,12 @@
 import type { Instant } from "../core/duration.ts";
-import type { Description, KeyId, Listing } from "../core/observed.ts";
+import type { Description, KeyDates, KeyId, Listing } from "../core/observed.ts";
 import type { IssuerTraits } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
 import type { Ctx, Permission } from "./context.ts";
 import type { UsageMonitor } from "./usage.ts";
 
-export type { KeyId, Listing, ObservedKey } from "../core/observed.ts";
+export { datesOf } from "../core/observed.ts";
+export type { KeyDates, KeyId, Listing, ObservedKey } from "../core/observed.ts";
 export type { IssuerTiming, IssuerTraits } from "../core/rules.ts";
 
 /**
@@ -26,7 +27,7 @@ export interface Issuer {
     label: string,
     chosen: SecretValue | null,
     ctx: Ctx,
-  ): Promise<{ readonly keyId: KeyId; readonly value: SecretValue; readonly createdAt: Instant }>;
+  ): Promise<KeyDates & { readonly keyId: KeyId; readonly value: SecretValue }>;
   /** Uses the key once, for real. Throws when it cannot tell. */
   verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected">;
   /** Already so, or absent, is success. */

@@ -103,7 +103,10 @@ describe("keys", () => {
   });
 
   it("gives new keys the scopes and the life of the policy", async () => {
-    const { value } = await issuer({ scopes: ["read"], expires: "1h" }).issue("v1", null, ctx);
+    const made = await issuer({ scopes: ["read"], expires: "1h" }).issue("v1", null, ctx);
+    const { value, createdAt, expiresAt } = made;
+    expect(expiresAt).toBe(createdAt + 3_600_000);
+    expect((await issuer().list(ctx)).keys).toMatchObject([{ keyId: made.keyId, createdAt, expiresAt }]);
     expect((await authority.whoami(value.reveal().apiKey as string)).body.scopes).toEqual(["read"]);
     const [key] = await authority.list("bot");
     expect((key?.expiresAt ?? 0) - (key?.createdAt ?? 0)).toBe(3_600_000);

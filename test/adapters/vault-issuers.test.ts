@@ -134,7 +134,8 @@ describe.runIf(there)("issuers of OpenBao", () => {
         detail: { hint: expect.stringContaining("cidrs") },
       });
       const short = openRole(role, { settings: { cidrs: ["127.0.0.0/8"], ttl: "1s" } });
-      const { keyId, value: brief } = await short.issue("v2", null, ctx());
+      const { keyId, value: brief, createdAt, expiresAt = 0 } = await short.issue("v2", null, ctx());
+      expect(Math.abs(expiresAt - createdAt - 1000)).toBeLessThanOrEqual(1000);
       expect(await short.verify(brief, ctx())).toBe("accepted");
       const listed = async () => (await short.list(ctx())).keys.some((key) => key.keyId === keyId);
       await expect.poll(listed, { timeout: 5000 }).toBe(false);

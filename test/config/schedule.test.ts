@@ -5,6 +5,7 @@ import { dueBy, startsFrom } from "../../src/config/schedule.ts";
 import { opensAt, parseWindow, type Window } from "../../src/config/window.ts";
 import { version } from "../core/support.ts";
 
+const HOUR = 3_600_000;
 const at = (text: string) => Date.parse(text);
 const show = (instant: number) => new Date(instant).toISOString().slice(0, 16);
 
@@ -67,6 +68,8 @@ describe("due", () => {
     name,
     schedule: more === null ? null : { ...schedule, ...more },
     blackouts,
+    overlap: { minimum: 24 * HOUR, quiet: 26 * HOUR, maximum: 0, onMaximum: "block" as const, remind: 0 },
+    usage: [],
   });
   const made = (createdAt: number | null, since = 0) => ({
     versions: [version("v1", "current", { createdAt, since })],
@@ -79,6 +82,15 @@ describe("due", () => {
     expect(due(made(null, 7000), 8000).at).toBe(86_407_000);
     expect(due({ versions: [] }, 5000)).toEqual({ at: 5000, due: true, opensAt: null });
     expect((await dueBy(secret(null)))(made(1000), 99_999_999_999)).toEqual({ at: null, due: false, opensAt: null });
+  });
+
+  test("a key that ends by itself is replaced in time for an overlap, and never before half its life", async () => {
+    const due = await dueBy(secret({ every: 90 * 24 * HOUR }));
+    const ending = (expiresAt: number) => ({ versions: [version("v1", "current", { createdAt: 0, expiresAt })] });
+    expect(due(ending(10 * 24 * HOUR), 0)).toMatchObject({ at: 190 * HOUR, due: false, expiresAt: 240 * HOUR });
+    expect(due(ending(40 * HOUR), 20 * HOUR)).toMatchObject({ at: 20 * HOUR, due: true });
+    expect(due(ending(900 * 24 * HOUR), 0)).toEqual({ at: 90 * 24 * HOUR, due: false, opensAt: null });
+    expect((await dueBy(secret(null)))(ending(1), 5).at).toBeNull();
   });
 
   test("waits for its window", async () => {

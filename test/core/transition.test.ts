@@ -61,9 +61,21 @@ describe("3.6 facts about the world are accepted, however late", () => {
     expect(told.versions.find(({ id }) => id === "v1")?.status).toBe("current");
   });
 
+  test("a rotation that the end of its key pulled forward says so", () => {
+    const begun = after(idle(), [
+      { fact: "begun", id: "r-2", reason: "scheduled", actor: "schedule", expiresAt: T + H },
+    ]);
+    expect(begun.outbox.events.map(({ type, data }) => [type, data.expiresAt])).toEqual([
+      ["started", undefined],
+      ["expiring", new Date(T + H).toISOString()],
+    ]);
+  });
+
   test("what was seen dead and is listed again is no longer dead", () => {
     const before = idle({ versions: [version("v1", "current"), version("v0", "destroyed", { deletedAt: T - H })] });
-    const found = after(before, [{ fact: "key-found", version: "v0", keyId: "key-v0", createdAt: 0, inferred: false }]);
+    const found = after(before, [
+      { fact: "key-found", version: "v0", keyId: "key-v0", dates: { createdAt: T }, inferred: false },
+    ]);
     expect(versionOf(found, "v0")).toMatchObject({ status: "abandoned", deletedAt: null });
   });
 

@@ -5,7 +5,7 @@ import { ProviderError, type ProviderErrorKind } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import { credential, type AdapterDeps, type Discovery, type IssuerAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description, Finding } from "../../ports/context.ts";
-import type { Issuer, IssuerTiming, KeyId, ObservedKey } from "../../ports/issuer.ts";
+import { datesOf, type Issuer, type IssuerTiming, type KeyId, type ObservedKey } from "../../ports/issuer.ts";
 import type { KeyUsage, UsageEvent, UsageMonitor, UsageTraits } from "../../ports/usage.ts";
 import { failureOf, originOf, request, type HttpAnswer, type HttpRequest } from "../http.ts";
 
@@ -38,6 +38,7 @@ const shownKey = z.object({
   status: z.enum(["enabled", "disabled"]),
   label: z.string(),
   createdAt: z.number(),
+  expiresAt: z.number().nullish(),
 });
 const listing = stamp.extend({ keys: z.array(shownKey) });
 const issued = stamp.extend({ key: shownKey.extend({ value: z.string().min(1) }) });
@@ -160,8 +161,8 @@ class ApiKeys implements Issuer {
 
   async list(ctx: Ctx) {
     const { keys, now } = await this.#look(listing, ctx, "GET", "/keys", "listing keys");
-    const observed = keys.map(({ id, createdAt, status, label }): ObservedKey => {
-      return { keyId: id, createdAt, state: status, ...(label === "" ? {} : { label }) };
+    const observed = keys.map(({ id, status, label, ...dates }): ObservedKey => {
+      return { keyId: id, ...datesOf(dates), state: status, ...(label === "" ? {} : { label }) };
     });
     return { keys: observed, asOf: now };
   }
@@ -171,7 +172,7 @@ class ApiKeys implements Issuer {
     const answer = await this.#admin(ctx, "POST", "/keys", true, { label, scopes: this.options.scopes, expiresIn });
     if (answer.status !== 201) throw refusalOf(answer, "issuing a key", true);
     const { key } = read(issued, answer, "issuing a key", true);
-    return { keyId: key.id, value: SecretValue.of({ [FIELD]: key.value }), createdAt: key.createdAt };
+    return { keyId: key.id, value: SecretValue.of({ [FIELD]: key.value }), ...datesOf(key) };
   }
 
   async verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected"> {

@@ -4,7 +4,7 @@ import type { IssuerTraits } from "../../core/rules.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import type { AdapterDeps, IssuerAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description } from "../../ports/context.ts";
-import type { Issuer, KeyId, Listing } from "../../ports/issuer.ts";
+import { datesOf, type Issuer, type KeyId, type Listing } from "../../ports/issuer.ts";
 import type { UsageMonitor } from "../../ports/usage.ts";
 import { descriptionOf, execSettings, findingsOf, Program, traitFindings } from "../exec.ts";
 import { ExecUsage, instant, signalSettings } from "../exec-usage.ts";
@@ -52,6 +52,7 @@ const listing = z.object({
     z.object({
       keyId: z.string().min(1),
       createdAt: instant,
+      expiresAt: instant.optional(),
       state: z.enum(["enabled", "disabled"]),
       label: z.string().optional(),
     }),
@@ -59,7 +60,12 @@ const listing = z.object({
   asOf: instant.optional(),
 });
 const fields = z.record(z.string(), z.string().min(1)).refine((all) => Object.keys(all).length > 0);
-const issued = z.object({ keyId: z.string().min(1), value: fields.optional(), createdAt: instant.optional() });
+const issued = z.object({
+  keyId: z.string().min(1),
+  value: fields.optional(),
+  createdAt: instant.optional(),
+  expiresAt: instant.optional(),
+});
 
 /**
  * Keys as a program of your own makes and kills them: `describe list issue verify disable enable delete`, and
@@ -112,7 +118,9 @@ class ExecIssuer implements Issuer {
   async list(ctx: Ctx): Promise<Listing> {
     const now = this.deps.now();
     const { keys, asOf = now } = await this.#program.call("list", listing, { ctx, mutates: false });
-    const shown = keys.map(({ label, ...key }) => (label === undefined || label === "" ? key : { ...key, label }));
+    const shown = keys.map(({ keyId, state, label, ...dates }) => {
+      return { keyId, state, ...datesOf(dates), ...(label !== undefined && label !== "" && { label }) };
+    });
     return { keys: shown, asOf };
   }
 
@@ -122,7 +130,7 @@ class ExecIssuer implements Issuer {
     const told = await this.#program.call("issue", issued, { ctx, mutates: true, request, values: [chosen] });
     const value = told.value === undefined ? chosen : SecretValue.of(told.value);
     if (value === null) throw new ProviderError("unavailable", "maybe", "exec issue: answered a key without a value");
-    return { keyId: told.keyId, value, createdAt: told.createdAt ?? now };
+    return { keyId: told.keyId, value, ...datesOf({ ...told, createdAt: told.createdAt ?? now }) };
   }
 
   verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected"> {

@@ -4,7 +4,14 @@ import { ProviderError } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import type { AdapterDeps, IssuerAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description, Finding, VaultPermission } from "../../ports/context.ts";
-import type { Issuer, IssuerTiming, KeyId, Listing, ObservedKey } from "../../ports/issuer.ts";
+import {
+  datesOf,
+  type Issuer,
+  type IssuerTiming,
+  type KeyId,
+  type Listing,
+  type ObservedKey,
+} from "../../ports/issuer.ts";
 import { duration, ms } from "../settings.ts";
 import { allTokens, each, LABEL, listOf, revokeToken, tokenPermissions } from "../vault-accessors.ts";
 import { isAbsent, isDone, read, refusalIn } from "../vault-answer.ts";
@@ -173,8 +180,9 @@ class VaultAppRole implements Issuer {
     const keyId = data.secret_id_accessor;
     try {
       const roleId = (this.#roleId ??= await this.#readRoleId(ctx));
-      const created = (await this.#lookUp(keyId, ctx))?.createdAt ?? answer.at;
-      return { keyId, value: SecretValue.of({ roleId, secretId: data.secret_id }), createdAt: created };
+      const made = await this.#lookUp(keyId, ctx);
+      const value = SecretValue.of({ roleId, secretId: data.secret_id });
+      return { keyId, value, ...datesOf(made ?? { createdAt: answer.at }) };
     } catch (error) {
       // It is there, labelled, and its value is lost with this call.
       const { kind, message, detail } = ProviderError.from(error);
@@ -253,7 +261,7 @@ class VaultAppRole implements Issuer {
     if (ends > 0 && ends <= answer.at) return null;
     const label = data.metadata?.[LABEL];
     const createdAt = secondOf(Date.parse(data.creation_time));
-    return { keyId, createdAt, state: "enabled", ...(label && { label }) };
+    return { keyId, createdAt, ...(ends > 0 && { expiresAt: ends }), state: "enabled", ...(label && { label }) };
   }
 
   async #readRoleId(ctx: Ctx): Promise<string> {

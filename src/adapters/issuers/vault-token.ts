@@ -3,7 +3,14 @@ import { ProviderError } from "../../core/errors.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import type { AdapterDeps, IssuerAdapter } from "../../ports/adapter.ts";
 import type { Ctx, Description, Finding, VaultPermission } from "../../ports/context.ts";
-import type { Issuer, IssuerTiming, KeyId, Listing, ObservedKey } from "../../ports/issuer.ts";
+import {
+  datesOf,
+  type Issuer,
+  type IssuerTiming,
+  type KeyId,
+  type Listing,
+  type ObservedKey,
+} from "../../ports/issuer.ts";
 import { duration, ms } from "../settings.ts";
 import { allTokens, LABEL, revokeToken, tokenBehind, tokenPermissions, type TokenSeen } from "../vault-accessors.ts";
 import { isAbsent, read, refusalIn } from "../vault-answer.ts";
@@ -139,8 +146,8 @@ class VaultToken implements Issuer {
     if (answer.status !== 200) throw this.#vault.failure(answer, call);
     const { accessor: keyId, client_token: token } = read(made, answer, this.#vault.asked(call)).auth;
     const created = await tokenBehind(this.#vault, keyId, ctx).catch(() => null);
-    const createdAt = created === null ? answer.at : keyOf(created).createdAt;
-    return { keyId, value: SecretValue.of({ [FIELD]: token }), createdAt };
+    const dates = created === null ? { createdAt: answer.at } : datesOf(keyOf(created));
+    return { keyId, value: SecretValue.of({ [FIELD]: token }), ...dates };
   }
 
   /** Has the token look at itself; one that may not even do that is looked up by ours. */
@@ -217,7 +224,21 @@ class VaultToken implements Issuer {
   }
 }
 
-function keyOf({ accessor, creation_time: seconds, meta }: TokenSeen): ObservedKey {
+function keyOf({ accessor, creation_time: seconds, meta, ...token }: TokenSeen): ObservedKey {
   const label = meta?.[LABEL];
-  return { keyId: accessor, createdAt: seconds * 1000, state: "enabled", ...(label && { label }) };
+  const dates = datesOf({ createdAt: seconds * 1000, expiresAt: endOf(seconds, token) });
+  return { keyId: accessor, ...dates, state: "enabled", ...(label && { label }) };
+}
+
+/** Whoever holds a renewable token moves its end, up to its greatest age. */
+function endOf(
+  seconds: number,
+  {
+    renewable,
+    expire_time: ends,
+    explicit_max_ttl: most,
+  }: Pick<TokenSeen, "renewable" | "expire_time" | "explicit_max_ttl">,
+): number | null {
+  if (most > 0) return (seconds + most) * 1000;
+  return renewable || ends === null ? null : Date.parse(ends);
 }
