@@ -90,6 +90,15 @@ describe("no published quota", () => {
     expect(time.said[0]).toBe("iam: throttled, now 250.0 calls a second");
   });
 
+  it("does not crawl after a stray refusal of one of few calls", async () => {
+    const time = new VirtualTime();
+    const limiter = new Limiter("sts", null, time.deps);
+    await burst(limiter, time, 2);
+    limiter.throttled(0);
+    await burst(limiter, time, 10);
+    expect(time.now).toBeLessThanOrEqual(1100);
+  });
+
   it("halves at each throttling and finds its way back", async () => {
     const time = new VirtualTime();
     const limiter = new Limiter("iam", null, time.deps);
