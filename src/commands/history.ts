@@ -1,6 +1,7 @@
 import type { AuditEntry } from "../ports/state.ts";
-import { table, whole } from "../ui/table.ts";
+import { table, type Paint } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
+import { hanging, plain } from "../ui/text.ts";
 import { iso } from "../ui/time.ts";
 import { chooseNames, EVERYTHING, selectionOf } from "./choose.ts";
 import { wholeNumber } from "./options.ts";
@@ -51,17 +52,23 @@ function shown({ secret, seq, at, actor, type, data }: AuditEntry) {
   return { secret, seq, at: iso(at), actor, type, data };
 }
 
+/** A table; on a terminal that is too narrow for it, a paragraph for each entry. */
 function text(entries: readonly AuditEntry[], { width, style }: Terminal): string {
   if (entries.length === 0) return "nothing yet";
-  const rows = entries.map(({ at, secret, type, actor, data }) => {
+  const rows = entries.map(({ at, secret, type, actor, data }): [string, string, string, string, string] => {
     const details = Object.entries(data).filter(([, value]) => value !== null && value !== false);
-    return [
-      (iso(at) ?? "").slice(0, 19),
-      secret,
-      type,
-      actor,
-      details.map(([name, value]) => `${name}=${String(value)}`).join(" "),
-    ];
+    const told = details.map(([name, value]) => `${name}=${String(value)}`).join(" ");
+    return [(iso(at) ?? "").slice(0, 19), secret, type, actor, told];
   });
-  return table([whole("WHEN (UTC)"), whole("SECRET"), whole("WHAT"), "WHO", whole("DETAILS")], rows, width, style.bold);
+  const wide = (heading: Paint) => table(["WHEN (UTC)", "SECRET", "WHAT", "WHO", "DETAILS"], rows, Infinity, heading);
+  const isWide = wide((heading) => heading)
+    .split("\n")
+    .every((line) => line.length <= width);
+  if (isWide) return wide(style.bold);
+  return rows
+    .map(([when, secret, type, actor, told]) => {
+      const head = hanging(`${when}  `, plain(`${secret}  ${type}  by ${actor}`), width, 2);
+      return told === "" ? head : `${head}\n${hanging("  ", plain(told), width)}`;
+    })
+    .join("\n");
 }

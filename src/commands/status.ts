@@ -1,7 +1,7 @@
 import { resolveState } from "../config/state.ts";
 import { preview } from "../engine/preview.ts";
 import type { Loaded } from "../ports/state.ts";
-import { plain } from "../ui/text.ts";
+import { hanging, plain } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
 import { living } from "../core/model.ts";
 import { eachWired, reportOf } from "./advance.ts";
@@ -71,7 +71,8 @@ export async function fromState(session: Session, names: readonly string[], ever
       if (place !== null) lines.push(terminal.style.dim(plain(`no state yet at ${place}`)));
       if (Number.isFinite(newest)) {
         const when = relative(newest, session.now());
-        lines.push(terminal.style.dim(`from the state as of ${when}; --refresh looks at the providers`));
+        const told = `from the state as of ${when}; --refresh looks at the providers`;
+        lines.push(terminal.style.dim(hanging("", told, terminal.width, 2)));
       }
       return lines.join("\n");
     },
