@@ -15,6 +15,7 @@ export class Session {
   warnings: readonly PlacedIssue[] = [];
   #policy: Promise<Policy> | null = null;
   #state: Promise<StateBackend> | null = null;
+  readonly #others: StateBackend[] = [];
   #engine: Promise<EngineDeps> | null = null;
   #wiring: Promise<Wiring> | null = null;
 
@@ -42,6 +43,13 @@ export class Session {
     return this.#state;
   }
 
+  /** Another state than the one that this command works on. */
+  async stateAt(url: string): Promise<StateBackend> {
+    const other = await openState(await this.policy(), url, this.#world());
+    this.#others.push(other);
+    return other;
+  }
+
   engine(): Promise<EngineDeps> {
     this.#engine ??= this.#startEngine();
     return this.#engine;
@@ -56,6 +64,7 @@ export class Session {
   async close(): Promise<void> {
     const state = await this.#state?.catch(() => null);
     await state?.close();
+    for (const other of this.#others) await other.close();
   }
 
   async #load(): Promise<Policy> {

@@ -27,7 +27,10 @@ export interface VerbLine {
 /** Before or after every verb. No verb has an option of the same name, nor one name with and without a value. */
 export const GLOBAL_OPTIONS: readonly OptionLine[] = [
   { flags: "-c, --config <file>", summary: "the policy file (default: rotation.config.* in this folder)" },
-  { flags: "--state <url>", summary: "where the state lives, instead of what the policy says: sqlite:PATH" },
+  {
+    flags: "--state <url>",
+    summary: "where the state lives, instead of what the policy says: sqlite:PATH, postgres://…, s3://…, vault-kv:PATH",
+  },
   { flags: "--json", summary: "exactly one JSON document on stdout" },
   { flags: "--quiet", summary: "no prose and no progress; errors still show" },
   { flags: "--verbose", summary: "say more; stack frames of errors" },
@@ -268,6 +271,28 @@ export const VERBS: readonly VerbLine[] = [
     options: [LIMIT],
     answers: true,
     load: async () => (await import("./history.ts")).audit,
+  },
+  {
+    name: "state migrate",
+    summary: "copy the whole state to another place; the old one is kept, and paused",
+    arguments: "",
+    options: [{ flags: "--to <url>", summary: "the other place: postgres://…, s3://…, vault-kv:PATH, sqlite:PATH" }],
+    load: async () => (await import("./state.ts")).migrate,
+  },
+  {
+    name: "state export",
+    summary: "print the whole state as one JSON document; no value is in it",
+    arguments: "",
+    options: [],
+    answers: true,
+    load: async () => (await import("./state.ts")).exportState,
+  },
+  {
+    name: "state import",
+    summary: "put an exported state into an empty place",
+    arguments: "<file>",
+    options: [],
+    load: async () => (await import("./state.ts")).importState,
   },
   {
     name: "api-keys serve",

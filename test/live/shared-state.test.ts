@@ -1,93 +1,29 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, type Ended, type PolicyText, type Running } from "../support/command-line.ts";
 import { Lane } from "../support/lane.ts";
-import { motoPython, REGION, startMoto, type Moto } from "../support/moto.ts";
-import { baoProgram, startBao, type Bao } from "../support/openbao.ts";
-import { postgresPrograms, startPostgres, type Postgres } from "../support/postgres.ts";
 import type { Call } from "../support/proxy.ts";
-
-const hasPostgres = postgresPrograms() !== null;
-const hasMoto = (await motoPython()) !== null;
-const hasBao = (await baoProgram()) !== null;
+import { SHARED, startShared, stopShared, type Shared } from "../support/shared-state.ts";
 
 let authority: TestAuthority;
 let commands: CommandLine;
-let postgres: Postgres;
-let bouncer: number;
-let moto: Moto;
-let bao: Bao;
 const open: Lane[] = [];
 let opened = 0;
 
 beforeAll(async () => {
   authority = await startTestAuthority();
   commands = new CommandLine();
-  if (hasPostgres) {
-    postgres = await startPostgres();
-    bouncer = await postgres.bouncer();
-  }
-  if (hasMoto) moto = await startMoto();
-  if (hasBao) bao = await startBao();
+  await startShared();
 }, 120_000);
 afterAll(async () => {
   await Promise.all(open.map((lane) => lane.close()));
   await authority?.close();
   commands?.remove();
-  await postgres?.stop();
-  await moto?.stop();
-  await bao?.stop();
+  await stopShared();
 });
-
-interface Shared {
-  readonly name: string;
-  readonly there: boolean;
-  /** A state of its own, empty. */
-  readonly make: () => Promise<{ readonly state: string; readonly env: Readonly<Record<string, string>> }>;
-}
-
-const URL_ = 'url: "${env:STATE_URL}"';
-const BACKENDS: readonly Shared[] = [
-  {
-    name: "postgres",
-    there: hasPostgres,
-    make: async () => ({ state: URL_, env: { STATE_URL: postgres.url({ database: await postgres.database() }) } }),
-  },
-  {
-    name: "postgres behind PgBouncer",
-    there: hasPostgres,
-    make: async () => {
-      const url = postgres.url({ database: await postgres.database(), port: bouncer });
-      return { state: URL_, env: { STATE_URL: url } };
-    },
-  },
-  {
-    name: "s3",
-    there: hasMoto,
-    make: async () => {
-      const bucket = `shared-${++opened}`;
-      const { AWS_ACCESS_KEY_ID: accessKeyId = "", AWS_SECRET_ACCESS_KEY: secretAccessKey = "" } = moto.env;
-      const credentials = { accessKeyId, secretAccessKey };
-      const client = new S3Client({ endpoint: moto.url, region: REGION, credentials, forcePathStyle: true });
-      const where = { LocationConstraint: REGION } as const;
-      await client.send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration: where }));
-      client.destroy();
-      return { state: `type: s3, bucket: ${bucket}`, env: { ...moto.env } };
-    },
-  },
-  {
-    name: "vault-kv",
-    there: hasBao,
-    make: async () => {
-      const env = { VAULT_ADDR: bao.address, VAULT_TOKEN: bao.rootToken };
-      return { state: `type: vault-kv, path: shared-${++opened}`, env };
-    },
-  },
-];
 
 /** Of each backend, two at once and side by side with the others'. */
 const RACES = 3;
@@ -95,9 +31,9 @@ const RACES = 3;
 async function laneOn({ make }: Shared, text: PolicyText = {}): Promise<Lane> {
   const lane = await Lane.open(`client-${++opened}`, authority, commands, 200);
   open.push(lane);
-  const { state, env } = await make();
-  Object.assign(lane.place.env, env);
-  lane.write({ state, ...text });
+  const { url, env } = await make();
+  Object.assign(lane.place.env, env, { STATE_URL: url });
+  lane.write({ state: 'url: "${env:STATE_URL}"', ...text });
   return lane;
 }
 
@@ -124,7 +60,7 @@ async function stopped({ pid }: Running): Promise<void> {
   while (readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "")[0] !== "T") await sleep(20);
 }
 
-describe.concurrent.each(BACKENDS.filter(({ there }) => there))("state in $name", { timeout: 90_000 }, (backend) => {
+describe.concurrent.each(SHARED.filter(({ there }) => there))("state in $name", { timeout: 90_000 }, (backend) => {
   test("of two runs started together one mints, the other exits 4 and says who is at work since when", async () => {
     for (let race = 0; race < RACES; race++) {
       const lane = await laneOn(backend, { every: "1h", minimum: "1h" });

@@ -1,0 +1,154 @@
+import { existsSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
+import { CommandLine, type Ended } from "../support/command-line.ts";
+import { Lane } from "../support/lane.ts";
+import { SHARED, startShared, stopShared } from "../support/shared-state.ts";
+
+let authority: TestAuthority;
+let commands: CommandLine;
+const open: Lane[] = [];
+let opened = 0;
+
+beforeAll(async () => {
+  authority = await startTestAuthority();
+  commands = new CommandLine();
+  await startShared();
+}, 120_000);
+afterAll(async () => {
+  await Promise.all(open.map((lane) => lane.close()));
+  await authority?.close();
+  commands?.remove();
+  await stopShared();
+});
+
+async function laneWithKey(): Promise<Lane> {
+  const lane = await Lane.open(`client-${++opened}`, authority, commands, 200);
+  open.push(lane);
+  sane(await lane.run("rotate", "one", "--wait"), 0);
+  return lane;
+}
+
+function sane({ code, stderr }: Ended, expected: number): void {
+  expect(code, stderr).toBe(expected);
+  expect(stderr).not.toMatch(/bug in keyturn|^ {4}at /m);
+}
+
+/** What status and audit tell of the state at a URL; "": the policy's. */
+async function told(lane: Lane, url = ""): Promise<unknown> {
+  const at = url === "" ? [] : ["--state", url];
+  const { document: status } = await lane.json(...at, "show", "one");
+  const { document: log } = await lane.json(...at, "audit", "one");
+  const [{ current, versions, phase }] = status.secrets;
+  return { current, versions, phase, audit: log.audit };
+}
+
+describe.concurrent("state migrate", { timeout: 90_000 }, () => {
+  test.each(SHARED.filter(({ name, there }) => there && !name.includes("PgBouncer")))(
+    "to $name and back, in the middle of an overlap",
+    async ({ make }) => {
+      const lane = await laneWithKey();
+      lane.write({ minimum: "1h" });
+      sane(await lane.run("rotate", "one"), 0);
+      const before = await told(lane);
+      expect(before).toMatchObject({ phase: "overlap" });
+      const { url, env } = await make();
+      Object.assign(lane.place.env, env);
+      sane(await lane.run("state", "migrate", "--to", url), 0);
+      expect(await told(lane, url)).toEqual(before);
+
+      // What was left behind is whole and goes on with nothing.
+      expect(await told(lane)).toEqual(before);
+      lane.write();
+      const left = await lane.json("run", "one");
+      expect([left.code, left.document.secrets[0].reason]).toEqual([0, "paused"]);
+      // The other place is not paused: there the rotation ends.
+      sane(await lane.run("--state", url, "run", "one", "--wait"), 0);
+      const after = (await told(lane, url)) as { phase: string };
+      expect(after.phase).toBe("idle");
+
+      sane(await lane.run("--state", url, "state", "migrate", "--to", "sqlite:back.db"), 0);
+      expect(await told(lane, "sqlite:back.db")).toEqual(after);
+      expect(lane.outages).toEqual([]);
+    },
+  );
+
+  test("is refused while a rotation holds a lease, and leaves everything as it was", async () => {
+    const lane = await laneWithKey();
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const reached = new Promise<void>((resolve) => {
+      lane.proxy.at = (call) => {
+        if (call.kind !== "POST keys") return undefined;
+        resolve();
+        return held;
+      };
+    });
+    const run = lane.start("rotate", "one", "--wait");
+    await reached;
+    const refused = await lane.run("state", "migrate", "--to", "sqlite:other.db");
+    sane(refused, 4);
+    expect(refused.stderr).toContain(`process ${run.pid}) works on it since `);
+    release();
+    sane(await run.ended, 0);
+    expect(await lane.faults()).toEqual([]);
+    expect((await lane.json("--state", "sqlite:other.db", "status")).document.secrets[0]).toMatchObject({
+      phase: "idle",
+      versions: [],
+    });
+  });
+
+  test("may be done again after it was interrupted, and is refused where something else is", async () => {
+    const lane = await laneWithKey();
+    sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
+    sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
+    const elsewhere = await laneWithKey();
+    const occupied = await elsewhere.run("state", "migrate", "--to", `sqlite:${lane.place.path("other.db")}`);
+    sane(occupied, 3);
+    expect(occupied.stderr).toContain("has another document of one");
+    // The refusal took its pause back.
+    sane(await elsewhere.run("rotate", "one", "--wait"), 0);
+    sane(await lane.run("state", "migrate", "--to", "sqlite:.keyturn/state.db"), 2);
+    sane(await lane.run("state", "migrate", "--to", "nonsense:"), 2);
+    sane(await lane.run("state", "migrate"), 2);
+    sane(await lane.run("--state", "sqlite:none.db", "state", "migrate", "--to", "sqlite:x.db"), 2);
+  });
+});
+
+describe.concurrent("state export and import", { timeout: 90_000 }, () => {
+  test("a backup holds everything but values, and raises every epoch where it comes back", async () => {
+    const lane = await laneWithKey();
+    const { code, stdout } = await lane.run("state", "export");
+    expect(code).toBe(0);
+    for (const value of lane.proxy.issued) expect(stdout).not.toContain(value);
+    const file = lane.place.path("backup.json");
+    writeFileSync(file, stdout);
+    sane(await lane.run("--state", "sqlite:restored.db", "state", "import", "backup.json"), 0);
+    expect(await told(lane, "sqlite:restored.db")).toEqual(await told(lane));
+    const again = JSON.parse((await lane.run("--state", "sqlite:restored.db", "state", "export")).stdout);
+    const epochs = (text: string): number[] =>
+      JSON.parse(text).documents.map((one: { state: { epoch: number } }) => one.state.epoch);
+    expect(epochs(JSON.stringify(again))).toEqual(epochs(stdout).map((epoch) => epoch + 1));
+    sane(await lane.run("--state", "sqlite:restored.db", "rotate", "one", "--wait"), 0);
+    sane(await lane.run("--state", "sqlite:restored.db", "state", "import", "backup.json"), 3);
+  });
+
+  test("a file that is no export is refused, and nothing is done", async () => {
+    const lane = await laneWithKey();
+    const { stdout } = await lane.run("state", "export");
+    const spoilt = [
+      "{",
+      "{}",
+      stdout.replace('"keyturnState": 1', '"keyturnState": 2'),
+      stdout.replace('"commitId"', '"value": "x", "commitId"'),
+      stdout.replace(/"epoch": \d+/, '"epoch": "x"'),
+    ];
+    for (const text of spoilt) {
+      expect(text).not.toBe(stdout);
+      writeFileSync(lane.place.path("backup.json"), text);
+      sane(await lane.run("--state", "sqlite:restored.db", "state", "import", "backup.json"), 2);
+    }
+    expect(existsSync(lane.place.path("restored.db"))).toBe(false);
+    sane(await lane.run("state", "import", "missing.json"), 2);
+  });
+});
