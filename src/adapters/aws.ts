@@ -166,7 +166,7 @@ export class Aws {
     try {
       return await this.#credentials.get();
     } catch (error) {
-      throw failureOfAws(error, "credentials", false);
+      throw failureOfAws(error, "AWS", false);
     }
   }
 

@@ -56,7 +56,7 @@ describe("at a terminal", () => {
     const screen = pty.screen();
     expect(screen).toMatch(/^api-keys: http:\S+: API client one, API client two$/m);
     expect(screen).toMatch(/^dotenv: this folder: \.env$/m);
-    expect(screen).toMatch(/^aws-iam, aws-secrets-manager: .*[cC]redentials/m);
+    expect(screen).toMatch(/^aws-iam, aws-secrets-manager: AWS: no usable credentials$/m);
     expect(screen).toMatch(/^vault-approle, vault-kv: VAULT_ADDR is not set$/m);
     expect(screen).toMatch(/ok +issuer api-keys/);
     expect(screen).toMatch(/^next: keyturn adopt one$/m);
