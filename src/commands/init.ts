@@ -111,12 +111,13 @@ function understood(flags: Flags, all: Catalogue, known: Known, asks: boolean): 
 }
 
 async function asked(session: Session, all: Catalogue, known: Known, said: Answered): Promise<Wish> {
-  const { terminal, signal, process } = session;
+  const { terminal, signal } = session;
+  const { env, now, cwd } = session.process;
   const { askerOf } = await import("../ui/ask.ts");
   terminal.live(["looking at what is here …"]);
   const quietly = () => {};
-  const world = { env: process.env, now: process.now, debug: (line: string) => terminal.debug(line) };
-  const looks = await lookRound(all, process.cwd, { ...world, announce: quietly, say: quietly }, signal);
+  const world = { env, now, debug: (line: string) => terminal.debug(line) };
+  const looks = await lookRound(all, cwd, { ...world, announce: quietly, say: quietly }, signal);
   terminal.clear();
   const told = new Map<string, string[]>();
   for (const look of looks) told.set(look.told, [...(told.get(look.told) ?? []), look.type]);
