@@ -17,7 +17,7 @@ import { nextDue, subjectOf } from "./subject.ts";
 import type { Report } from "./verb.ts";
 
 export interface Advance extends Pick<RunOptions, "start" | "sit" | "waitMax"> {
-  /** Said to each before it runs. */
+  /** Said to all of them before the first one runs: who kills the command has told them all the same. */
   readonly word?: (secret: SecretPolicy) => Word;
   /** Secrets that have nothing to do. */
   readonly known?: ReadonlyMap<string, Row>;
@@ -42,12 +42,13 @@ export async function advance(
     lockTimeout: globals.lockTimeout,
     onProgress: (what) => progress.tell(what),
   };
-  const work = async (secret: SecretPolicy, ports: SecretPorts, aside: Aside): Promise<Row> => {
+  const tell = async (secret: SecretPolicy, { rules }: SecretPorts): Promise<Row | null> => {
     const said = word === undefined ? null : await say(deps, secret.name, word(secret));
-    if (said?.ok === false) {
-      const loaded = said.state === null ? null : { state: said.state, age: 0 };
-      return refused(rowOf(await subjectOf(session, secret.name, loaded, ports.rules)), said.reason, said.message);
-    }
+    if (said === null || said.ok) return null;
+    const loaded = said.state === null ? null : { state: said.state, age: 0 };
+    return refused(rowOf(await subjectOf(session, secret.name, loaded, rules)), said.reason, said.message);
+  };
+  const work = async (secret: SecretPolicy, ports: SecretPorts, aside: Aside): Promise<Row> => {
     const result = await runSecret(deps, ports, {
       ...options,
       aside,
@@ -62,7 +63,14 @@ export async function advance(
     };
     return ranRow(subject, result, wall);
   };
-  return eachWired(session, secrets, work, known);
+  return eachWired(session, secrets, work, { known, first: tell });
+}
+
+interface Around {
+  /** Of secrets that have nothing to do. */
+  readonly known?: ReadonlyMap<string, Row> | undefined;
+  /** Done for all before any work begins; a row ends that secret's part. */
+  readonly first?: (secret: SecretPolicy, ports: SecretPorts) => Promise<Row | null>;
 }
 
 /**
@@ -73,17 +81,25 @@ export async function eachWired(
   session: Session,
   secrets: readonly SecretPolicy[],
   work: (secret: SecretPolicy, ports: SecretPorts, aside: Aside) => Promise<Row>,
-  known: ReadonlyMap<string, Row> = new Map(),
+  { known = new Map(), first = async () => null }: Around = {},
 ): Promise<Report> {
   const open = secrets.filter(({ name }) => !known.has(name));
   const wired = await Promise.all(open.map((secret) => guarded(() => session.ports(secret))));
   if (wired.length > 0 && wired.length === secrets.length && wired.every(isFailed)) throw (wired[0] as Failed).failed;
   const places = open.map((secret, index) => ({ secret, ports: wired[index] as Guarded<SecretPorts> }));
   const crew = new Crew((await session.policy()).maxConcurrent);
-  const found = await Promise.all(
+  const ready = await Promise.all(
     places.map(({ secret, ports }) =>
+      crew.work(secret, async () => (isFailed(ports) ? ports : guarded(() => first(secret, ports.value)))),
+    ),
+  );
+  const found = await Promise.all(
+    places.map(({ secret, ports }, index) =>
       crew.work(secret, async (aside) => {
-        const row = isFailed(ports) ? ports : await guarded(() => work(secret, ports.value, aside));
+        const before = ready[index] as Guarded<Row | null>;
+        if (isFailed(before)) return failedRow(session, secret, before.failed);
+        if (isFailed(ports) || before.value !== null) return before.value as Row;
+        const row = await guarded(() => work(secret, ports.value, aside));
         return isFailed(row) ? failedRow(session, secret, row.failed) : row.value;
       }),
     ),

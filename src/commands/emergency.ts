@@ -6,12 +6,16 @@ import { confirm } from "../ui/prompt.ts";
 import { count, plain } from "../ui/text.ts";
 import { advance } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
-import type { SecretMember } from "./members.ts";
+import { rowOf, withSaid, type Row, type SecretMember } from "./members.ts";
 import { duration, flag, list, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
+import { documentsOf } from "./status.ts";
+import { subjectOf } from "./subject.ts";
 import { verb } from "./verb.ts";
 
 const GRACE = 300_000;
+/** So long after an emergency has ended the same command means the keys that are dead by now. */
+const AGAIN = 3_600_000;
 
 export const emergency = verb({
   parse: (args, options) => {
@@ -38,7 +42,9 @@ export const emergency = verb({
     for (const name of overrideHold)
       if (!names.includes(name)) throw usageError(`--override-hold: ${name} is not among the chosen secrets`);
     const leaked = await leakedBySecret(session, secrets, versions, keyIds);
-    const affected = secrets.filter(({ name }) => leaked === null || leaked.has(name));
+    const chosen = secrets.filter(({ name }) => leaked === null || leaked.has(name));
+    const known = leaked === null ? await answered(session, chosen) : new Map<string, Row>();
+    const affected = chosen.filter(({ name }) => !known.has(name));
     const victims = await victimsOf(session, affected, leaked);
     const keys = count([...victims.values()].flatMap((of) => of.versions).length, "key");
     const where = affected.length > 5 ? count(affected.length, "secret") : affected.map(({ name }) => name).join(", ");
@@ -47,14 +53,20 @@ export const emergency = verb({
       question: `replace and kill ${keys} of ${where}`,
       facts: [...affected.map(({ name }) => killText(name, victims.get(name))), termsText(wishes)],
     };
-    await confirm(question, session.globals.yes, session.terminal, session.signal);
+    if (affected.length > 0) await confirm(question, session.globals.yes, session.terminal, session.signal);
     const word = ({ name }: SecretPolicy): Word => ({
       word: "emergency",
       ...wishes,
       versions: leaked?.get(name) ?? null,
       overrideHold: overrideHold.includes(name),
     });
-    const report = await advance(session, affected, { start: true, sit: "dead", waitMax: null, word });
+    const report = await advance(session, chosen, {
+      start: true,
+      sit: "dead",
+      waitMax: null,
+      word,
+      known,
+    });
     return {
       ...report,
       text: (terminal) =>
@@ -64,6 +76,29 @@ export const emergency = verb({
     };
   },
 });
+
+/**
+ * Secrets whose keys an emergency has replaced just now: the same command, typed again after it was killed, means the
+ * keys that it meant, not the ones that took their place.
+ */
+async function answered(session: Session, secrets: readonly SecretPolicy[]): Promise<Map<string, Row>> {
+  const documents = await documentsOf(
+    session,
+    secrets.map(({ name }) => name),
+  );
+  const rows = new Map<string, Row>();
+  for (const { name } of secrets) {
+    const loaded = documents.get(name);
+    if (loaded === undefined) continue;
+    const { last, rotation, incident, clock } = loaded.state;
+    const ago = clock + loaded.age - (last?.endedAt ?? -Infinity);
+    if (rotation !== null || incident !== null || last?.reason !== "emergency" || ago > AGAIN) continue;
+    const message = `an emergency replaced its keys ${formatDuration(Math.round(ago / 1000) * 1000)} ago; to replace this one too, name it: --key-version`;
+    const said = { outcome: "done", reason: "not-due", message, until: null } as const;
+    rows.set(name, withSaid(rowOf(await subjectOf(session, name, loaded)), said, []));
+  }
+  return rows;
+}
 
 /** Secret → the versions named by their id or their key's; null: none was named, so all count. */
 async function leakedBySecret(

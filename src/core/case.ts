@@ -2,8 +2,8 @@ import type { Instant } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { DeliveryId, MayLand, Mint, SecretState, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
-import type { DeliveryLook, Listing, Observed, ObservedKey, Query, Ref, Seen } from "./observed.ts";
-import type { ReasonCode } from "./reasons.ts";
+import type { DeliveryLook, Failed, Listing, Observed, ObservedKey, Query, Ref, Seen } from "./observed.ts";
+import { outcomeOf, type ReasonCode } from "./reasons.ts";
 import type { DeliveryRules, Due, HookPoint, Now, SecretRules } from "./rules.ts";
 import type { Safeguard } from "./safeguards.ts";
 import { wantedId } from "./wanted.ts";
@@ -145,26 +145,17 @@ export function wait(
   return { decision: "wait", reason, message, until, facts };
 }
 
-/** A look that failed: today's news, and tried again by the next run. */
-export function failed({
-  reason,
-  message,
-  hint,
-}: {
-  reason: ReasonCode;
-  message: string;
-  hint?: string | undefined;
-}): Decision {
-  return {
-    decision: "wait",
-    reason: reason,
-    message,
-    until: null,
-    ...(hint === undefined ? {} : { hint }),
-  };
+/** A look that failed: today's news, and tried again by the next run, or once a person has mended it. */
+export function failed({ reason, message, hint }: Failed): Extract<Decision, { decision: "wait" | "blocked" }> {
+  if (outcomeOf(reason) === "blocked") return blocked(reason, message, hint);
+  return { decision: "wait", reason, message, until: null, ...(hint === undefined ? {} : { hint }) };
 }
 
-export function blocked(reason: ReasonCode, message: string, hint?: string): Decision {
+export function blocked(
+  reason: ReasonCode,
+  message: string,
+  hint?: string,
+): Extract<Decision, { decision: "blocked" }> {
   return { decision: "blocked", reason, message, ...(hint === undefined ? {} : { hint }) };
 }
 

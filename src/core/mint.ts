@@ -28,16 +28,12 @@ export function mint(c: Case): Decision | null {
   if (state.stopped !== null) return blocked(state.stopped.reason, state.stopped.message);
   const paused = guardPause(c);
   if (paused !== null) return paused;
+  // What the preflight found wrong is told before a look that fails of it.
+  const preflight = bindingsOf(c);
+  if (preflight !== null) return preflight;
   ask(c, { look: "keys" }, ...lookAtStores(c));
   const standing =
-    bindingsOf(c) ??
-    unmanaged(c) ??
-    drifted(c) ??
-    unsettled(c) ??
-    gauge(c) ??
-    ghosts(c) ??
-    slots(c) ??
-    hook(c, "beforeRotate");
+    unmanaged(c) ?? drifted(c) ?? unsettled(c) ?? gauge(c) ?? ghosts(c) ?? slots(c) ?? hook(c, "beforeRotate");
   if (standing !== null) return standing;
   return laterGranule(c) ?? attempt(c, issue(c, listing(c)));
 }

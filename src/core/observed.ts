@@ -87,9 +87,13 @@ export interface DeliveryLook {
 }
 
 /** Absent, failed and unknown are three answers: a look that failed says so, it is never an absence. */
-export type Seen<T> =
-  | { readonly value: T }
-  | { readonly failed: { readonly reason: ReasonCode; readonly message: string; readonly hint?: string | undefined } };
+export type Seen<T> = { readonly value: T } | { readonly failed: Failed };
+
+export interface Failed {
+  readonly reason: ReasonCode;
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
 
 export type Query =
   | { readonly look: "describe"; readonly what: "issuer" | DeliveryId }

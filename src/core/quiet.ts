@@ -1,8 +1,8 @@
 import type { Case, Decision } from "./case.ts";
-import { ask, isOff, note, wait, wanted } from "./case.ts";
+import { ask, failed, isOff, note, wait, wanted } from "./case.ts";
 import { formatDuration } from "./duration.ts";
-import type { ReasonCode } from "./reasons.ts";
 import type { Fact } from "./facts.ts";
+import type { Failed } from "./observed.ts";
 import type { UsageMemory, Version, VersionId } from "./model.ts";
 import { versionOf } from "./model.ts";
 import type { Judgement } from "./usage.ts";
@@ -71,11 +71,13 @@ function standing(
   next: number,
   facts: readonly Fact[],
 ): Decision | null {
-  const failed = failedLook(c);
+  const unlooked = failedLook(c);
   if (!isOff(c, "old-key-quiet")) {
-    if (failed !== null && judgements.some((j) => j.verdict !== "quiet")) {
-      const known = judgements.map((j) => sentence(c, victim, j)).join("; ");
-      return wait(failed.reason, `usage cannot be looked at: ${failed.message}; last known: ${known}`, next, facts);
+    if (unlooked !== null && judgements.some((j) => j.verdict !== "quiet")) {
+      const known = judgements.map((j) => sentence(c, victim, { ...j, why: null })).join("; ");
+      const message = `usage cannot be looked at: ${unlooked.message}; last known: ${known}`;
+      const decision = failed({ ...unlooked, message });
+      return decision.decision === "wait" ? { ...decision, until: next, facts } : { ...decision, facts };
     }
     const users = judgements.filter((j) => j.verdict === "in-use");
     const unknown = judgements.filter((j) => j.verdict === "unknown");
@@ -114,7 +116,7 @@ function adoption(
 }
 
 /** The newest look failed: that is today's news, whatever was known before. */
-function failedLook(c: Case): { readonly reason: ReasonCode; readonly message: string } | null {
+function failedLook(c: Case): Failed | null {
   if (c.rules.usage === "none" || c.seen.usage === null) return null;
   for (const { id, optional } of c.rules.usage) {
     const seen = c.seen.usage[id];

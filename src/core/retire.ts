@@ -51,8 +51,14 @@ function next(c: Case, victim: Version): Decision | null {
   return (canDisable ? soak(c, victim) : null) ?? backOff(c, victim) ?? end(c, victim);
 }
 
+/** Of a key that is gone nobody can say any more how it was used: a delete whose answer was lost, or a stranger's. */
+function isGone(c: Case, victim: Version, standing: Decision | null): boolean {
+  return standing?.decision === "wait" && standing.reason === "usage-unknown" && keyOf(c, victim) === null;
+}
+
 function disable(c: Case, victim: Version): Decision | null {
   const standing = promise4(c, victim);
+  if (isGone(c, victim, standing)) return note({ fact: "key-state", version: victim.id, state: "gone" });
   if (standing !== null) return standing;
   const key = keyOf(c, victim);
   if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });
@@ -62,6 +68,7 @@ function disable(c: Case, victim: Version): Decision | null {
 
 function end(c: Case, victim: Version): Decision | null {
   const standing = promise4(c, victim);
+  if (isGone(c, victim, standing)) return note({ fact: "key-state", version: victim.id, state: "gone" });
   if (standing !== null) return standing;
   const key = keyOf(c, victim);
   if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });

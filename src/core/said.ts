@@ -188,7 +188,10 @@ function emergency(
   now: Now,
   stamps: boolean,
 ): SecretState {
-  const leaked = new Set(stamps ? (word.versions ?? living(state).map((v) => v.id)) : []);
+  // Said again while its incident lasts, it means the keys that it meant: not the answer to them.
+  const since = state.incident?.at ?? Infinity;
+  const meant = living(state).filter((v) => v.compromised || v.since < since);
+  const leaked = new Set(stamps ? (word.versions ?? meant.map((v) => v.id)) : []);
   let next: SecretState = {
     ...state,
     versions: state.versions.map((v) => (leaked.has(v.id) ? { ...v, compromised: true } : v)),

@@ -206,5 +206,6 @@ async function attempt<T>(look: () => Promise<T>): Promise<Seen<T>> {
 
 /** What a look that failed is called for people. */
 export function reasonFor(error: ProviderError): ReasonCode {
-  return error.kind === "unauthenticated" || error.kind === "denied" ? "credentials-missing" : "provider-unavailable";
+  if (error.kind === "denied") return "permission-missing";
+  return error.kind === "unauthenticated" ? "credentials-missing" : "provider-unavailable";
 }

@@ -239,6 +239,26 @@ describe("a person's word", () => {
     expect((await b.run("resume")).stdout).toContain("everything: goes on");
   });
 
+  test("an emergency typed again after it has ended replaces nothing again, unless a key is named", async () => {
+    await b.run("rotate", "one");
+    expect((await b.run("emergency", "one", "--grace", "0s", "--yes")).code).toBe(0);
+    const [live] = await b.authority.list("one");
+    const again = async () => {
+      const { code, document } = await b.json("emergency", "one", "--grace", "0s", "--yes");
+      expect(code).toBe(0);
+      expect(await b.authority.list("one")).toMatchObject([{ id: live?.id, status: "enabled" }]);
+      return only(document).message as string;
+    };
+    await again();
+    expect((await b.run("run", "one", "--wait")).code).toBe(0);
+    expect(await again()).toMatch(/^an emergency replaced its keys \d+ ?s ago; .*--key-version$/);
+    const named = await b.run("emergency", "one", "--key-id", live?.id ?? "", "--grace", "0s", "--yes");
+    expect(named.code).toBe(0);
+    const left = await b.authority.list("one");
+    expect(left.map(({ id }) => id)).not.toContain(live?.id);
+    expect(left).toHaveLength(1);
+  });
+
   test("ack takes the places that the document knows, too", async () => {
     await b.run("rotate", "one");
     b.policy(

@@ -158,6 +158,11 @@ describe("promise 8: checked before minted", () => {
     ["in order, a key is made", { state: starts, sees }, "act issue v2-f00df00d"],
     ["nothing is made unseen", { state: starts }, "look keys delivery"],
     [
+      "what the preflight found wrong is told before a look that would fail of it",
+      { state: starts, sees: { findings: [{ reason: "permission-missing", blocks: true, message: "may not list" }] } },
+      "blocked permission-missing",
+    ],
+    [
       "slots full of ours",
       {
         state: { ...starts, versions: [version("v0", "current"), version("v1", "current")] },

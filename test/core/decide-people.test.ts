@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
-import type { SecretState } from "../../src/core/model.ts";
+import { versionOf, type SecretState } from "../../src/core/model.ts";
 import { BOTH, LONG, MIRRORED, PROVEN, carriedOut, emergency, leaked, onBoth, settledOn, silent } from "./scenes.ts";
 import type { RulesPatch, Scene } from "./support.ts";
 import {
   AUTHORITY,
+  EMERGENCY,
   H,
   MIRROR,
   MONITOR,
@@ -139,6 +140,17 @@ describe("3.11 emergency", () => {
     expect(verdict({ state: struck, sees: { ...PROVEN, serves: { vault: "foreign" } } })).not.toMatch(
       /put|promote|disable|delete/,
     );
+  });
+  test("said again while it lasts, it means the keys that it meant, not the one that took their place", () => {
+    const struck = emergency(idle(), { versions: null });
+    const later = { ...struck, versions: [...struck.versions, version("v2", "pending", { since: T + S })] };
+    const again = said({ ...later, clock: T + H }, { ...EMERGENCY, versions: null }, { doc: T + H, wall: T + H });
+    expect(again.versions.map(({ id, compromised }) => [id, compromised])).toEqual([
+      ["v1", true],
+      ["v2", false],
+    ]);
+    const named = said(later, { ...EMERGENCY, versions: ["v2"] });
+    expect(versionOf(named, "v2")?.compromised).toBe(true);
   });
   test("while a store still serves the leaked key, that key lives", () => {
     const replaced = emergency(state({ versions: [version("v1", "current")], deliveries: onBoth("v1") }), {

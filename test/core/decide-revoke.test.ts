@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { decide } from "../../src/core/decide.ts";
 import type { CallerMemory, SecretState, Version } from "../../src/core/model.ts";
 import type { KeyUsage } from "../../src/core/observed.ts";
 import { BLIND_MIRROR, BOTH, LONG, PROVEN, caller, check, denied, open, silent } from "./scenes.ts";
@@ -12,6 +13,7 @@ import {
   T,
   UNREADABLE,
   at,
+  caseOf,
   consumer,
   decided,
   delivery,
@@ -113,6 +115,27 @@ describe("promise 4: every check alone stops a disable", () => {
     expect(verdict({ state: soaked, sees: { ...sees, serves: { vault: "v1" } } })).toBe("blocked drift");
     expect(verdict({ state: soaked, sees: { ...sees, accepts: { v2: "rejected" } } })).toBe("blocked verify-rejected");
     expect(verdict({ state: { ...soaked, mayLand: [open("enable", "v1")] }, sees })).toBe("wait settling");
+  });
+
+  test("a key that is gone is known to be gone, though nobody can say any more how it was used", () => {
+    const unknown: KeyUsage = { status: "unknown", from: T, until: T, why: "no such key", events: [] };
+    const usage = { log: { "key-v1": unknown, "key-v2": silent(0) } };
+    const rules = { usage: [MONITOR] };
+    const disabled = version("v1", "disabled", { disabledAt: T - 4 * H });
+    for (const v1 of [version("v1", "retiring"), disabled]) {
+      const lost = overlapping(LONG, { versions: [v1, version("v2", "current")] });
+      expect(verdict({ state: lost, rules, sees: { ...PROVEN, keys: ["v2"], usage } })).toBe("note key-state");
+      const there = verdict({ state: lost, rules, sees: { ...PROVEN, keys: ["v1", "v2"], usage } });
+      expect(there).toBe("wait usage-unknown");
+    }
+  });
+
+  test("a failed look at usage keeps its hint", () => {
+    const failed = { reason: "credentials-missing", message: "session expired", hint: "sign in again" } as const;
+    const c = caseOf({ state: overlapping(LONG), rules: { usage: [MONITOR] }, sees: PROVEN });
+    const decision = decide({ ...c, seen: { ...c.seen, usage: { log: { failed } } } });
+    expect(decision).toMatchObject({ decision: "wait", reason: "credentials-missing", hint: "sign in again" });
+    expect("message" in decision ? decision.message.split("session expired").length : 0).toBe(2);
   });
 
   test("a key is dead once a listing that can be believed lacks it, and the value is refused", () => {

@@ -11,7 +11,7 @@ import type {
   VersionStatus,
 } from "../../src/core/model.ts";
 import { newState } from "../../src/core/model.ts";
-import type { KeyUsage, Listing, Observed, ObservedKey } from "../../src/core/observed.ts";
+import type { Finding, KeyUsage, Listing, Observed, ObservedKey } from "../../src/core/observed.ts";
 import { NOTHING_OBSERVED } from "../../src/core/observed.ts";
 import type { ConsumerRules, DeliveryRules, MonitorRules, Now, SecretRules } from "../../src/core/rules.ts";
 import { transition } from "../../src/core/transition.ts";
@@ -214,6 +214,8 @@ export interface Sight {
   readonly held?: readonly string[];
   readonly bindings?: Readonly<Record<string, string>>;
   readonly lagging?: Readonly<Record<string, readonly string[]>>;
+  /** Of the issuer's preflight. */
+  readonly findings?: readonly Finding[];
 }
 
 function serving(text: string | Serves): Serves {
@@ -234,7 +236,10 @@ export function observed(sight: Sight = {}): Observed {
   const places = { issuer: "issuer", vault: "vault", env: "env", ...sight.bindings };
   return {
     ...NOTHING_OBSERVED,
-    described: values(places, (binding) => ({ binding, findings: [] })),
+    described: values(places, (binding, what) => ({
+      binding,
+      findings: what === "issuer" ? (sight.findings ?? []) : [],
+    })),
     keys: sight.keys === undefined ? null : { value: listing(sight.keys, sight.asOf) },
     deliveries: values(sight.serves, (text, id) => ({
       serves: serving(text),

@@ -34,7 +34,9 @@ export class MonitorTruth {
     const seenTo = world.now - world.random.skewed(lag);
     const until = offset + world.now - lag;
     const out = world.calm ? undefined : spec.outages.find((o) => world.now >= o.from && world.now < o.until);
-    if (key === undefined) return { status: "unknown", from: until, until, why: "no such key", events: [] };
+    // A register goes with its key.
+    const gone = key !== undefined && key.deletedAt !== null && history === "last-only";
+    if (key === undefined || gone) return { status: "unknown", from: until, until, why: "no such key", events: [] };
     if (out) return { status: "unknown", from: until, until, why: "outage", events: [] };
     const from = offset + key.createdAt;
     const coarse = (at: number): number => (grain > 0 ? Math.floor((offset + at) / grain) * grain : offset + at);

@@ -232,8 +232,10 @@ export class Invariants {
     if (before !== null && next.seq < before.seq) this.#rule("3.6", "the document went back in time");
     if (before !== null && next.incident !== null && next.incident.id !== before.incident?.id) {
       const named = said?.word === "emergency" ? said.versions : null;
-      for (const v of living(before))
-        if (named === null || named.includes(v.id)) if (!this.leaked.has(v.id)) this.leaked.set(v.id, world.now);
+      // Said again, it means the keys that it meant.
+      const since = before.incident?.at ?? Infinity;
+      const meant = living(before).filter((v) => named?.includes(v.id) ?? (v.compromised || v.since < since));
+      for (const v of meant) if (!this.leaked.has(v.id)) this.leaked.set(v.id, world.now);
       if (next.incident.acceptOutage) this.outageAccepted = true;
       this.wayBack = null;
     }

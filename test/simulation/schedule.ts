@@ -5,6 +5,7 @@ import type { Safeguard } from "../../src/core/safeguards.ts";
 import { attack, Consumer } from "./consumers.ts";
 import type { RunResult } from "../../src/engine/result.ts";
 import type { Engine } from "./engine.ts";
+import type { StateTruth } from "./fake-state.ts";
 import { depsOf, portsOf } from "./engine.ts";
 import { populate, putBack, run, speak, vouch } from "./people.ts";
 import { drawScenario } from "./scenario.ts";
@@ -29,12 +30,14 @@ export interface Ending {
 export interface ScheduleOptions {
   readonly off?: ReadonlySet<Safeguard>;
   readonly tracing?: boolean;
+  /** What really holds the document, instead of a variable. */
+  readonly truth?: (world: World) => StateTruth;
 }
 
 /** Lives through the one schedule that belongs to this seed. */
 export async function runSchedule(engine: Engine, seed: number, options: ScheduleOptions = {}): Promise<Ending> {
   const scenario = drawScenario(seed);
-  const world = new World(scenario, options.off ?? new Set(), options.tracing ?? false);
+  const world = new World(scenario, options.off ?? new Set(), options.tracing ?? false, options.truth);
   world.say("scenario", () => JSON.stringify(scenario));
   const calm = new Calm(world, engine);
   settle(world, engine);

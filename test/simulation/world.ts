@@ -68,6 +68,7 @@ export class World {
     readonly scenario: Scenario,
     readonly off: ReadonlySet<Safeguard>,
     readonly tracing: boolean,
+    truth: (world: World) => StateTruth = (world) => new StateTruth(world),
   ) {
     this.random = new Random(scenario.seed ^ 0x5eed);
     this.scheduler = new Scheduler(this.random.fork());
@@ -75,7 +76,7 @@ export class World {
     this.issuer = new IssuerTruth(this, scenario.issuer);
     this.stores = new Map(scenario.stores.map((spec) => [spec.id, new StoreTruth(this, spec)]));
     this.monitors = scenario.monitors.map((spec) => new MonitorTruth(this, spec));
-    this.state = new StateTruth(this);
+    this.state = truth(this);
     this.invariants = new Invariants(this);
   }
 
