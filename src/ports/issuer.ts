@@ -1,4 +1,3 @@
-import type { Instant } from "../core/duration.ts";
 import type { Description, KeyDates, KeyId, Listing } from "../core/observed.ts";
 import type { IssuerTraits } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
