@@ -1,7 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { masked, type Mask } from "./adapters/masked.ts";
 import { registry } from "./adapters/registry.ts";
+import { isReadByRunner } from "./ci/publish.ts";
+import { runnerOf } from "./ci/runner.ts";
 import type { DeliveryPolicy, Policy, SecretPolicy, Timing, UsagePolicy } from "./config/model.ts";
 import { dueBy } from "./config/schedule.ts";
 import { UserError } from "./core/errors.ts";
@@ -14,6 +17,7 @@ import type { Notifier } from "./ports/notifier.ts";
 import type { StateBackend } from "./ports/state.ts";
 import type { Store } from "./ports/store.ts";
 import type { UsageMonitor } from "./ports/usage.ts";
+import { plain } from "./ui/text.ts";
 
 /** What wiring needs of the process. */
 export interface World {
@@ -30,6 +34,7 @@ export interface World {
 export class Wiring {
   readonly #deps: AdapterDeps;
   #notifiers: Promise<SecretPorts["notifiers"]> | null = null;
+  #mask: Promise<Mask | null> | null = null;
 
   constructor(
     private readonly policy: Policy,
@@ -104,14 +109,30 @@ export class Wiring {
       strict: secret.preflight === "strict",
     };
     this.#notifiers ??= this.#allNotifiers();
+    this.#mask ??= this.#masking();
+    const mask = await this.#mask;
     return {
       rules,
-      issuer,
-      stores,
+      issuer: mask === null ? issuer : masked(issuer, mask),
+      stores: mask === null ? stores : new Map([...stores].map(([id, store]) => [id, masked(store, mask)])),
       monitors,
       notifiers: await this.#notifiers,
       due: await dueBy(secret),
       runHook: this.#hooks(secret),
+    };
+  }
+
+  /** Only where a CI runner takes masks out of what is printed; null: no value is ever printed. */
+  async #masking(): Promise<Mask | null> {
+    const command = (await runnerOf(this.world.env))?.mask;
+    if (command === undefined || !isReadByRunner()) return null;
+    const told = new Set<string>();
+    return (text) => {
+      const line = command(text);
+      // A control character would not reach the runner: what it masked then would be another text.
+      if (told.has(text) || plain(line) !== line) return;
+      told.add(text);
+      this.world.announce(line);
     };
   }
 
@@ -166,6 +187,15 @@ export class Wiring {
       await this.policy.resolve(entry.settings, entry.at, adapter.settings),
       secret.name,
       this.#deps,
+    );
+  }
+
+  /** Those that hear of runs, by name. */
+  async heartbeats(): Promise<{ readonly name: string; readonly beat: NonNullable<Notifier["beat"]> }[]> {
+    this.#notifiers ??= this.#allNotifiers();
+    const all = await this.#notifiers;
+    return all.flatMap(({ name, notifier }) =>
+      notifier.beat === undefined ? [] : [{ name, beat: notifier.beat.bind(notifier) }],
     );
   }
 

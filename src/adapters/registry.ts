@@ -66,6 +66,7 @@ export const registry: Registry = {
     exec: { load: async () => (await import("./usage/exec.ts")).adapter },
   },
   notifier: {
+    heartbeat: { load: async () => (await import("./notifiers/heartbeat.ts")).adapter },
     webhook: { load: async () => (await import("./notifiers/webhook.ts")).adapter },
     exec: { load: async () => (await import("./notifiers/exec.ts")).adapter },
   },

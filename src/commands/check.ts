@@ -1,46 +1,92 @@
-import type { Duration } from "../core/duration.ts";
+import type { SecretPolicy } from "../config/model.ts";
+import { suggestion } from "../config/nearest.ts";
+import { replaceBy } from "../config/schedule.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import { formatDuration } from "../core/duration.ts";
 import { living, type SecretState } from "../core/model.ts";
+import { relative, iso } from "../ui/time.ts";
 import { table, whole } from "../ui/table.ts";
 import { choose, selectionOf } from "./choose.ts";
 import type { SecretMember } from "./members.ts";
-import { duration } from "./options.ts";
+import { duration, list, usageError } from "./options.ts";
 import { documentsOf, fromState } from "./status.ts";
-import { verb } from "./verb.ts";
+import { verb, type Options } from "./verb.ts";
 
 interface Finding {
   readonly secret: string;
   readonly reason: string;
   readonly message: string;
+  /** ISO; null: nobody wrote down when. */
+  readonly since: string | null;
+  /** Whether it makes the command exit 5. */
+  readonly fails: boolean;
+}
+
+/** What `--fail-on` may list: each is looked for by its own rule, except the last two, which are outcomes of a run. */
+const KINDS = [
+  "overdue",
+  "expiring",
+  "debt",
+  "drift",
+  "compromised",
+  "unmanaged",
+  "not-in-policy",
+  "blocked",
+  "failed",
+] as const;
+type Kind = (typeof KINDS)[number];
+
+/** One thing that is wrong with a secret, and the kinds that it is of. */
+interface Wrong {
+  readonly kinds: readonly Kind[];
+  readonly reason: string;
+  readonly message: string;
+  /** Wall clock. */
+  readonly since: Instant | null;
 }
 
 /** For monitoring: from the state alone, exit 5 where something is wrong. */
 export const check = verb({
-  parse: (args, options) => ({ selection: selectionOf(args, options), maxAge: duration(options, "--max-age") }),
-  run: async ({ selection, maxAge }, session) => {
+  parse: (args, options) => ({
+    selection: selectionOf(args, options),
+    maxAge: duration(options, "--max-age"),
+    failOn: kindsOf(options),
+  }),
+  run: async ({ selection, maxAge, failOn }, session) => {
     const names = (await choose(session, selection, "all")).map(({ name }) => name);
-    const everything = names.length === (await session.policy()).secrets.size;
+    const { secrets } = await session.policy();
+    const everything = names.length === secrets.size;
     const report = await fromState(session, names, everything);
     const documents = await documentsOf(session, null);
+    const now = session.now();
     const found = report.secrets.flatMap((member) => {
-      const state = documents.get(member.name)?.state ?? null;
-      return findingsOf(member, state, maxAge, session.now()).map(([reason, message]): Finding => ({
+      const loaded = documents.get(member.name);
+      const offset = loaded === undefined ? 0 : now - loaded.state.clock - loaded.age;
+      const policy = secrets.get(member.name) ?? null;
+      return wrongWith(member, loaded?.state ?? null, { policy, maxAge, now, offset }).map((one): Finding => ({
         secret: member.name,
-        reason,
-        message,
+        reason: one.reason,
+        message: one.message,
+        since: iso(one.since),
+        fails: one.kinds.some((kind) => failOn.has(kind)),
       }));
     });
     return {
       ...report,
-      outcome: found.length > 0 ? "found" : "done",
+      outcome: found.some(({ fails }) => fails) ? "found" : "done",
       complaints: [],
       member: { check: found },
       text: ({ width, style }) =>
         found.length === 0
           ? "nothing found"
           : table(
-              [whole("SECRET"), whole("FOUND"), "WHY"],
-              found.map((one) => [one.secret, one.reason, one.message]),
+              [whole("SECRET"), whole("FOUND"), "SINCE", "WHY"],
+              found.map(({ secret, reason, message, since, fails }) => [
+                secret,
+                { text: reason, paint: fails ? style.bad : style.dim },
+                since === null ? "" : relative(Date.parse(since), now),
+                message,
+              ]),
               width,
               style.bold,
             ),
@@ -48,42 +94,69 @@ export const check = verb({
   },
 });
 
-/** Reason and message of each thing that is wrong with one secret. */
-function findingsOf(
-  member: SecretMember,
-  state: SecretState | null,
-  maxAge: Duration | null,
-  now: number,
-): [string, string][] {
-  const found: [string, string][] = [];
-  if (state === null || living(state).length === 0) return [["unmanaged", "never adopted or rotated"]];
-  const late = lateness(member, state, maxAge, now);
-  if (late !== null) found.push(["overdue", late]);
-  for (const { keyId, version, attempts } of member.debt) {
-    found.push(["debt", `${keyId ?? version} should be dead and is not proven dead, after ${attempts} attempts`]);
+/** All kinds, unless `--fail-on` names some. */
+function kindsOf(options: Options): ReadonlySet<Kind> {
+  const words = list(options, "--fail-on");
+  const unknown = words.find((word) => !(KINDS as readonly string[]).includes(word));
+  if (unknown !== undefined)
+    throw usageError(`--fail-on: unknown word ${JSON.stringify(unknown)}${suggestion(unknown, KINDS)}`);
+  return new Set(words.length === 0 ? KINDS : (words as Kind[]));
+}
+
+interface Judged {
+  /** null: it is not in the policy. */
+  readonly policy: SecretPolicy | null;
+  readonly maxAge: Duration | null;
+  readonly now: Instant;
+  /** Added to a document instant, gives wall time. */
+  readonly offset: Duration;
+}
+
+function wrongWith(member: SecretMember, state: SecretState | null, { policy, maxAge, now, offset }: Judged): Wrong[] {
+  if (state === null || living(state).length === 0)
+    return [{ kinds: ["unmanaged"], reason: "unmanaged", message: "never adopted or rotated", since: null }];
+  const found = [...overdue(member, state, maxAge, now), ...expiring(state, policy, now)];
+  for (const { keyId, version, attempts, since } of member.debt) {
+    const message = `${keyId ?? version} should be dead and is not proven dead, after ${attempts} attempts`;
+    found.push({ kinds: ["debt"], reason: "debt", message, since: since === null ? null : Date.parse(since) });
   }
   const leaked = living(state).filter(({ compromised }) => compromised);
   for (const { id, keyId, status } of leaked) {
     const helps = state.incident === null ? `keyturn emergency ${member.name}` : "its emergency is under way";
-    found.push(["compromised", `${keyId ?? id} has leaked and is not dead (${status}): ${helps}`]);
+    const message = `${keyId ?? id} has leaked and is not dead (${status}): ${helps}`;
+    found.push({ kinds: ["compromised"], reason: "compromised", message, since: null });
   }
   if (member.reason === "compromised" && leaked.length > 0) return found;
-  if (member.outcome === "blocked" || member.outcome === "failed") found.push([member.reason, member.message]);
+  const { outcome, reason, message } = member;
+  if (outcome === "blocked" || outcome === "failed") {
+    const own = KINDS.find((kind) => kind === reason);
+    const at = state.stopped?.at ?? (state.standing?.reason === reason ? state.standing.at : null);
+    const since = at === null ? null : at + offset;
+    found.push({ kinds: [outcome, ...(own === undefined ? [] : [own])], reason, message, since });
+  }
   return found;
 }
 
-function lateness(
-  { nextDue }: SecretMember,
-  { versions }: SecretState,
-  maxAge: Duration | null,
-  now: number,
-): string | null {
+function overdue({ nextDue }: SecretMember, { versions }: SecretState, maxAge: Duration | null, now: Instant): Wrong[] {
   const current = versions.find(({ status }) => status === "current");
-  if (current === undefined) return null;
-  if (maxAge === null)
-    return nextDue !== null && Date.parse(nextDue) < now
-      ? `due ${formatDuration(now - Date.parse(nextDue))} ago`
-      : null;
-  const age = now - (current.createdAt ?? current.since);
-  return age > maxAge ? `its key is ${formatDuration(age)} old, allowed are ${formatDuration(maxAge)}` : null;
+  if (current === undefined) return [];
+  const late = (since: Instant, message: string): Wrong => ({ kinds: ["overdue"], reason: "overdue", message, since });
+  if (maxAge === null) {
+    const due = nextDue === null ? Infinity : Date.parse(nextDue);
+    return due < now ? [late(due, `due ${formatDuration(now - due)} ago`)] : [];
+  }
+  const made = current.createdAt ?? current.since;
+  const age = now - made;
+  const message = `its key is ${formatDuration(age)} old, allowed are ${formatDuration(maxAge)}`;
+  return age > maxAge ? [late(made + maxAge, message)] : [];
+}
+
+/** The issuer ends it by itself, and an overlap hardly fits in any more. */
+function expiring({ versions }: SecretState, policy: SecretPolicy | null, now: Instant): Wrong[] {
+  const current = versions.find(({ status }) => status === "current");
+  const since = current === undefined || policy === null ? null : replaceBy(current, policy);
+  if (current?.expiresAt === undefined || since === null || since > now) return [];
+  const { keyId, id, expiresAt } = current;
+  const message = `${keyId ?? id} ${expiresAt > now ? "ends" : "ended"} by itself ${relative(expiresAt, now)}`;
+  return [{ kinds: ["expiring"], reason: "expiring", message, since }];
 }

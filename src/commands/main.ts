@@ -1,3 +1,6 @@
+import { publish } from "../ci/publish.ts";
+import { runnerOf } from "../ci/runner.ts";
+import type { Told, ToldFinding } from "../ci/told.ts";
 import { UserError } from "../core/errors.ts";
 import { document } from "../ui/document.ts";
 import { errorMember, failureOf, failureText, type Failure } from "../ui/failure.ts";
@@ -41,7 +44,7 @@ export async function main(process: Process): Promise<number> {
       process.stdout.write(error.message);
       return 0;
     }
-    return fail(error, words?.verb ?? null, globals, await terminalOf(process, globals), process);
+    return await fail(error, words?.verb ?? null, globals, await terminalOf(process, globals), process);
   }
   return execute(words.verb as VerbLine, prepared, globals, process);
 }
@@ -52,10 +55,11 @@ async function execute(verb: VerbLine, prepared: Prepared, globals: Globals, pro
   try {
     const report = await Promise.race([prepared(session), process.crashed]);
     tell(report, verb.name, globals, terminal, process);
+    await tellRunner(report, verb, terminal, process);
     if (process.signal.aborted && verb.untilStopped !== true) return interrupted(verb, terminal, process);
     return exitCode(verb.answers === true && !globals.detailed ? "done" : report.outcome, globals.detailed);
   } catch (error) {
-    return fail(error, verb, globals, terminal, process);
+    return await fail(error, verb, globals, terminal, process);
   } finally {
     await session.close();
   }
@@ -72,6 +76,36 @@ function tell(report: Report, command: string, globals: Globals, terminal: Termi
   }
 }
 
+/** In CI, beside the answer: annotations, the job's summary, the step's outputs. */
+async function tellRunner(report: Report, verb: VerbLine, terminal: Terminal, process: Process): Promise<void> {
+  if (verb.answers === true || report.secrets.length === 0) return;
+  const { run, check } = (report.member ?? {}) as { run?: { nextDue: string | null }; check?: readonly ToldFinding[] };
+  const findings = check ?? [];
+  const text = document({ ...report, command: verb.name, at: process.now(), error: null });
+  // What `check` looks at is told as what it found.
+  const secrets = verb.name === "check" ? [] : report.secrets;
+  const { outcome } = report;
+  await toRunner(
+    { command: verb.name, outcome, secrets, findings, nextDue: run?.nextDue ?? null, failure: null, summary: true },
+    text,
+    terminal,
+    process,
+  );
+}
+
+async function toRunner(
+  told: Omit<Told, "document">,
+  text: string,
+  terminal: Terminal,
+  { env }: Pick<Process, "env">,
+): Promise<void> {
+  const runner = await runnerOf(env);
+  if (runner === null) return;
+  const line = (said: string) => terminal.announce(said);
+  const warn = (said: string) => terminal.say(`warning: ${plain(said)}`);
+  publish(runner, { ...told, document: JSON.stringify(JSON.parse(text)) }, env, line, warn);
+}
+
 function interrupted(verb: VerbLine, terminal: Terminal, { signal }: Process): number {
   const name = signal.reason as keyof typeof INTERRUPTED;
   if (verb.answers !== true) terminal.announce(failureText(failureOf(interruption(verb, name)), false));
@@ -84,7 +118,13 @@ function interruption(verb: VerbLine | null, signal: string): UserError {
   return new UserError("interrupted", `stopped by ${signal}: ${leaves}`, { hints });
 }
 
-function fail(thrown: unknown, verb: VerbLine | null, globals: Globals, terminal: Terminal, process: Process): number {
+async function fail(
+  thrown: unknown,
+  verb: VerbLine | null,
+  globals: Globals,
+  terminal: Terminal,
+  process: Process,
+): Promise<number> {
   terminal.clear();
   // Ctrl-C at a question is a key like any other, and no signal; what it stopped says so itself.
   const isSaid = thrown instanceof UserError && thrown.code === "interrupted";
@@ -94,18 +134,14 @@ function fail(thrown: unknown, verb: VerbLine | null, globals: Globals, terminal
       ? "SIGINT"
       : null;
   const failure = failureOf(signal !== null && !isSaid ? interruption(verb, signal) : thrown);
-  if (globals.json) {
-    terminal.out(
-      document({
-        command: verb?.name ?? null,
-        at: process.now(),
-        outcome: outcomeOf(failure),
-        secrets: [],
-        error: errorMember(failure),
-      }),
-    );
-  }
+  const error = errorMember(failure);
+  const [command, outcome] = [verb?.name ?? null, outcomeOf(failure)];
+  const text = document({ command, at: process.now(), outcome, secrets: [], error });
+  if (globals.json) terminal.out(text);
   terminal.announce(failureText(failure, globals.verbose));
+  const summary = verb?.answers !== true;
+  const told = { command, outcome, secrets: [], findings: [], nextDue: null, failure: error, summary };
+  await toRunner(told, text, terminal, process);
   return signal === null ? failure.exit : INTERRUPTED[signal];
 }
 

@@ -1,14 +1,16 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { dueBy } from "../config/schedule.ts";
 import { isAtRest } from "../core/rest.ts";
+import { relative } from "../ui/time.ts";
 import { advance } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
-import { rowOf, type Row } from "./members.ts";
-import { duration, flag, usageError } from "./options.ts";
+import { withHeartbeat } from "./heartbeat.ts";
+import { rowOf, type Row, type SecretMember } from "./members.ts";
+import { duration, flag, text, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
 import { documentsOf } from "./status.ts";
 import { subjectOf } from "./subject.ts";
-import { verb, type Options } from "./verb.ts";
+import { verb, type Options, type Report } from "./verb.ts";
 
 /** `--wait` and `--wait-max`. */
 export function waitOf(options: Options) {
@@ -18,14 +20,49 @@ export function waitOf(options: Options) {
   return { wait, waitMax };
 }
 
+/** A scheduled run that stays is always a bounded one: `--wait-max` alone says it all. */
+function stayOf(options: Options) {
+  return waitOf(text(options, "--wait-max") === null ? options : { ...options, wait: true });
+}
+
 export const run = verb({
-  parse: (args, options) => ({ ...waitOf(options), selection: selectionOf(args, options) }),
+  parse: (args, options) => ({ ...stayOf(options), selection: selectionOf(args, options) }),
   run: async ({ wait, waitMax, selection }, session) => {
     const secrets = await choose(session, selection, "all");
-    const known = await resting(session, secrets);
-    return advance(session, secrets, { start: true, sit: wait ? "all" : "none", waitMax, known });
+    const work = async () => {
+      const known = await resting(session, secrets);
+      const report = await advance(session, secrets, { start: true, sit: wait ? "all" : "none", waitMax, known });
+      return withNext(report, session);
+    };
+    const isAll = secrets.length === (await session.policy()).secrets.size;
+    return isAll ? withHeartbeat(session, work) : work();
   },
 });
+
+/** The same report, saying when a run has something to do next: what a scheduler may sleep until. */
+function withNext(report: Report, session: Session): Report {
+  const next = nextOf(report.secrets);
+  return {
+    ...report,
+    member: { run: { nextDue: next?.at ?? null, secret: next?.secret ?? null } },
+    text: (terminal) => {
+      const text = report.text(terminal);
+      if (next === null) return text;
+      const when =
+        Date.parse(next.at) > session.now() ? relative(Date.parse(next.at), session.now()) : "at the next run";
+      return `${text}\n${terminal.style.dim(`next: ${next.secret} ${when} (${next.at})`)}`;
+    },
+  };
+}
+
+/** The earliest moment at which time alone gives a run something to do; a blocked secret waits for a person. */
+function nextOf(secrets: readonly SecretMember[]): { readonly secret: string; readonly at: string } | null {
+  const ahead = secrets.flatMap(({ name: secret, outcome, until, nextDue, rotation }) => {
+    const at = until ?? (rotation === null ? nextDue : null);
+    return at === null || outcome === "blocked" ? [] : [{ secret, at }];
+  });
+  return ahead.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at))[0] ?? null;
+}
 
 /** Those with nothing to do, told by one reading of the state: no adapter is made, no reference resolved for them. */
 async function resting(session: Session, secrets: readonly SecretPolicy[]): Promise<ReadonlyMap<string, Row>> {

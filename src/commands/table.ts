@@ -261,7 +261,11 @@ export const VERBS: readonly VerbLine[] = [
     name: "check",
     summary: "exit 5 and names of what is late, in debt, drifted or not in the policy",
     arguments: "[secrets...]",
-    options: [{ flags: "--max-age <duration>", summary: "how old a key may be (default: its schedule)" }, ...SELECTORS],
+    options: [
+      { flags: "--max-age <duration>", summary: "how old a key may be (default: its schedule)" },
+      { flags: "--fail-on <kinds>", summary: "exit 5 for these alone, with commas (default: all)", many: true },
+      ...SELECTORS,
+    ],
     load: async () => (await import("./check.ts")).check,
   },
   {

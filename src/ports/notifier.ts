@@ -14,7 +14,17 @@ export interface Notification {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
+/** How a run over all secrets ended. No names, no values. */
+export interface Beat {
+  /** Nothing failed and nothing is blocked. */
+  readonly isWell: boolean;
+  /** `run: waiting: 3 done, 1 waiting`. */
+  readonly message: string;
+}
+
 export interface Notifier {
   /** Resolves once the receiver has taken it. Throws `ProviderError`; the engine comes again later. */
   send(notification: Notification, ctx: Ctx): Promise<void>;
+  /** For those whom silence alarms: a run over all secrets has ended. Throws `ProviderError`; it is not tried again. */
+  beat?(run: Beat, ctx: Ctx): Promise<void>;
 }

@@ -1,0 +1,41 @@
+import type { Told } from "./told.ts";
+
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** A file that the runner reads, or is to read; `append`: others write there too. */
+export interface RunnerFile {
+  readonly path: string;
+  readonly text: string;
+  readonly append: boolean;
+}
+
+/** What a runner is told: lines for stderr, in its own language, and files, which come first. */
+export interface Publication {
+  readonly files: readonly RunnerFile[];
+  readonly lines: readonly string[];
+}
+
+/** What one CI system understands. Texts are made here; whoever calls has the effects. */
+export interface Runner {
+  readonly name: string;
+  /** The command that has a text of one line taken out of the log from then on. Left out: there is none. */
+  readonly mask?: (text: string) => string;
+  /**
+   * How the end of a command is told.
+   * @param unique stands in no text
+   */
+  readonly publish: (told: Told, env: Env, unique: string) => Publication;
+}
+
+/** A variable that only this system sets, to `true`. */
+const RUNNERS: readonly (readonly [sign: string, load: () => Promise<Runner>])[] = [
+  ["GITHUB_ACTIONS", async () => (await import("./github.ts")).github],
+  ["GITLAB_CI", async () => (await import("./gitlab.ts")).gitlab],
+  ["TF_BUILD", async () => (await import("./azure.ts")).azure],
+];
+
+/** The CI system that this process runs in; null: none, or one that keyturn has no words for. */
+export async function runnerOf(env: Env): Promise<Runner | null> {
+  const found = RUNNERS.find(([sign]) => env[sign]?.toLowerCase() === "true");
+  return found === undefined ? null : found[1]();
+}

@@ -1,0 +1,52 @@
+import { UserError, ProviderError } from "../core/errors.ts";
+import { plain } from "../ui/text.ts";
+import { Wiring } from "../wire.ts";
+import type { Session } from "./session.ts";
+import type { Report } from "./verb.ts";
+
+/**
+ * Runs, and tells those who would be alarmed by silence how that ended. One that was stopped from outside says
+ * nothing: whoever stopped it knows, or silence is the right word. No call that fails makes the run fail.
+ */
+export async function withHeartbeat(session: Session, work: () => Promise<Report>): Promise<Report> {
+  const notifiers = [...(await session.policy()).notifiers.values()];
+  if (!notifiers.some(({ type }) => type === "heartbeat")) return work();
+  try {
+    const report = await work();
+    const isWell = report.outcome !== "failed" && report.outcome !== "blocked";
+    await beat(session, isWell, `run: ${report.outcome}: ${tally(report)}`);
+    return report;
+  } catch (error) {
+    await beat(session, false, "run: failed as a whole");
+    throw error;
+  }
+}
+
+/** `3 done, 1 waiting`. */
+function tally({ secrets }: Report): string {
+  const counts = new Map<string, number>();
+  for (const { outcome } of secrets) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+  return counts.size === 0 ? "no secrets" : [...counts].map(([outcome, number]) => `${number} ${outcome}`).join(", ");
+}
+
+async function beat(session: Session, isWell: boolean, message: string): Promise<void> {
+  const { signal, terminal } = session;
+  if (signal.aborted) return;
+  const say = (line: string) => terminal.say(plain(line));
+  const { env, now } = session.process;
+  const world = { env, now, debug: () => {}, announce: say, say };
+  const ctx = { signal, fence: () => {}, attempt: 1, rotationId: null };
+  try {
+    for (const one of await new Wiring(await session.policy(), world).heartbeats()) {
+      await one.beat({ isWell, message }, ctx).catch((error: unknown) => say(`warning: ${one.name}: ${worded(error)}`));
+    }
+  } catch (error) {
+    say(`warning: no heartbeat: ${worded(error)}`);
+  }
+}
+
+function worded(error: unknown): string {
+  return error instanceof UserError || error instanceof ProviderError
+    ? error.message
+    : ProviderError.from(error).message;
+}

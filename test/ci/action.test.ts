@@ -1,0 +1,169 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { bench, policyOf, type Bench, type Json } from "../cli/harness.ts";
+import { CommandLine } from "../support/command-line.ts";
+import { TestRunner } from "./runner.ts";
+
+const ACTION = fileURLToPath(new URL("../../action.yml", import.meta.url));
+
+let cli: CommandLine;
+let b: Bench;
+let runner: TestRunner;
+beforeAll(() => {
+  cli = new CommandLine();
+});
+beforeEach(async () => {
+  b = await bench();
+  b.policy(policyOf(b.authority.url));
+  runner = new TestRunner(b.folder, dirname(dirname(cli.bin)), b.env);
+});
+afterEach(async () => {
+  runner.remove();
+  await b.close();
+});
+afterAll(() => cli.remove());
+
+const keyturn = (env: Record<string, string>, ...args: string[]) =>
+  cli.run({ folder: b.folder, env: { ...b.env, ...env } }, ...args);
+
+describe("the GitHub Action", () => {
+  test("rotates, tells when to come again, and lets no later step print a value", async () => {
+    await keyturn({}, "rotate", "--all");
+    const first = b.served();
+    const job = await runner.uses(ACTION, { command: "rotate", args: "one" });
+    expect(job.code).toBe(0);
+    const second = b.served();
+    expect(second).not.toBe(first);
+    // Both were in this process: the old one was read, the new one issued.
+    expect(job.masks).toEqual(expect.arrayContaining([first, second]));
+    expect(job.log).not.toContain(first);
+    expect(job.log).not.toContain(second);
+
+    const run = await runner.uses(ACTION, {});
+    expect(run.code).toBe(0);
+    const document: Json = JSON.parse(run.outputs["json"] ?? "");
+    expect(document).toMatchObject({ keyturn: 1, command: "run", outcome: "waiting", error: null });
+    expect(run.outputs["outcome"]).toBe("waiting");
+    expect(run.outputs["next-due"]).toBe(document.run.nextDue);
+    expect(document.run).toEqual({ nextDue: document.secrets[0].until, secret: "one" });
+    expect(run.log).toMatch(/next: one in (1 h|\d+ min) \(20/);
+    for (const part of [run.log, run.summary, run.outputs["json"] ?? "", JSON.stringify(run.annotations)])
+      expect(part).not.toContain(second);
+    expect(run.summary).toMatch(/^### keyturn run: waiting\n/);
+    expect(run.summary).toMatch(/^\| one \| overlap \| waiting \|/m);
+    expect(run.summary).toMatch(/^\| two \| idle \| done \|/m);
+    expect(run.annotations).toEqual([]);
+
+    const later = await runner.run("cat one.env");
+    expect(later.raw).toContain(second);
+    expect(later.log).toBe("API_KEY=***");
+  });
+
+  test("a key's id is no secret: it stays readable", async () => {
+    const job = await runner.uses(ACTION, { command: "rotate", args: "one" });
+    const [id] = (await b.authority.list("one")).map((key) => key.id);
+    expect(job.outputs["json"]).toContain(id);
+    expect(job.masks).not.toContain(id);
+  });
+
+  test("what failed or is blocked becomes an annotation and the step's exit code", async () => {
+    await keyturn({}, "rotate", "--all");
+    writeFileSync(join(b.folder, "one.env"), "API_KEY=somebody-elses-value\n");
+    const job = await runner.uses(ACTION, { command: "rotate", args: "one" });
+    expect(job.code).toBe(3);
+    expect(job.outputs["outcome"]).toBe("blocked");
+    expect(job.annotations).toMatchObject([{ level: "error", title: "keyturn: one blocked" }]);
+    expect(job.summary).toContain("| one | ");
+    // A stranger's value that was read is masked as well.
+    expect(job.masks).toContain("somebody-elses-value");
+  });
+
+  test("a policy that does not hold is told in all three places", async () => {
+    b.policy("version: 1\nsecrets: { one: { isuer: {} } }\n");
+    const job = await runner.uses(ACTION, {});
+    expect(job.code).toBe(2);
+    expect(job.outputs["outcome"]).toBe("failed");
+    expect(JSON.parse(job.outputs["json"] ?? "").error.code).toMatch(/\w/);
+    expect(job.annotations).toMatchObject([{ level: "error", title: "keyturn run" }]);
+    expect(job.summary).toContain("### keyturn run: failed");
+  });
+
+  test("inputs are words, never code", async () => {
+    const job = await runner.uses(ACTION, {
+      command: "status",
+      args: "$(touch pwned)\n`touch pwned`\n; touch pwned",
+      config: '"; touch pwned; "',
+    });
+    expect(job.code).toBe(2);
+    expect(() => readFileSync(join(b.folder, "pwned"))).toThrow("ENOENT");
+  });
+
+  test("an empty line is no argument, and a folder and a config are found", async () => {
+    const job = await runner.uses(ACTION, {
+      command: "check",
+      args: "\n--fail-on\ndebt\n\n",
+      config: "rotation.config.yaml",
+      "working-directory": b.folder,
+    });
+    expect(job.code).toBe(0);
+    expect(job.annotations.map(({ level, title }) => [level, title])).toEqual([
+      ["warning", "keyturn: one unmanaged"],
+      ["warning", "keyturn: two unmanaged"],
+    ]);
+    expect(job.outputs["outcome"]).toBe("done");
+  });
+});
+
+describe("masks", () => {
+  test("stand on stderr before anything else of a rotation, and leave the document alone", async () => {
+    const { stdout, stderr } = await keyturn({ GITHUB_ACTIONS: "true" }, "rotate", "one", "--json");
+    const value = b.served();
+    expect(JSON.parse(stdout)).toMatchObject({ command: "rotate", error: null });
+    expect(stdout).not.toContain(value);
+    expect(stderr.split("\n").filter((line) => line.includes(value))).toEqual([`::add-mask::${value}`]);
+    expect(stderr.indexOf("::add-mask::")).toBeLessThan(stderr.indexOf("stage"));
+  });
+
+  test("Azure has its own words", async () => {
+    const { stderr } = await keyturn({ TF_BUILD: "True" }, "rotate", "one", "--quiet");
+    expect(stderr.split("\n").filter((line) => line.includes(b.served()))).toEqual([
+      `##vso[task.setsecret]${b.served()}`,
+    ]);
+  });
+
+  test.each([{}, { CI: "true" }, { GITLAB_CI: "true" }, { GITHUB_ACTIONS: "false" }, { JENKINS_URL: "http://x" }])(
+    "where no runner takes them out there are none: %j",
+    async (env) => {
+      const { stdout, stderr } = await keyturn(env as Record<string, string>, "rotate", "one", "--verbose");
+      expect(b.served()).not.toBe("");
+      expect(stdout + stderr).not.toContain(b.served());
+    },
+  );
+
+  test("nor where stderr is a file, which no runner reads", async () => {
+    const job = await runner.run(`"${process.execPath}" "${cli.bin}" rotate one 2> kept.log`);
+    expect(job.code).toBe(0);
+    expect(job.raw).not.toContain(b.served());
+    expect(readFileSync(join(b.folder, "kept.log"), "utf8")).not.toContain(b.served());
+  });
+});
+
+test("a summary that cannot be written warns, and nothing fails of it", async () => {
+  const env = { GITHUB_ACTIONS: "true", GITHUB_STEP_SUMMARY: join(b.folder, "no/such/folder") };
+  const { code, stderr } = await keyturn(env, "rotate", "one");
+  expect(code).toBe(0);
+  expect(stderr).toContain("warning: GitHub Actions: a file could not be written (ENOENT)");
+});
+
+test("--wait-max alone stays that long, and says when to come again", async () => {
+  b.policy(policyOf(b.authority.url, { minimum: "1h" }));
+  await keyturn({}, "rotate", "--all");
+  await keyturn({}, "rotate", "one");
+  const started = Date.now();
+  const { code, stdout } = await keyturn({}, "run", "--wait-max", "1s", "--json");
+  expect(code).toBe(0);
+  expect(Date.now() - started).toBeGreaterThan(1000);
+  expect(JSON.parse(stdout)).toMatchObject({ outcome: "waiting", run: { secret: "one" } });
+});
