@@ -8,7 +8,7 @@ import { drawScenario } from "./scenario.ts";
 import { runSchedule, type Ending } from "./schedule.ts";
 
 const seed = Number(process.env["KEYTURN_SIM_SEED"] ?? Math.floor(Math.random() * 1e9));
-const schedules = Number(process.env["KEYTURN_SIM_BACKED"] ?? 6);
+const schedules = Number(process.env["KEYTURN_SIM_BACKED"] ?? 3);
 
 let backend: Backend;
 beforeAll(async () => {
@@ -16,8 +16,11 @@ beforeAll(async () => {
   await startShared();
 }, 120_000);
 afterAll(async () => {
-  await backend?.end();
-  await stopShared();
+  try {
+    await backend?.end();
+  } finally {
+    await stopShared();
+  }
 });
 
 class Counting extends StateTruth {
