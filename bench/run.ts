@@ -78,7 +78,8 @@ const conditions = [
   `${availableParallelism()} cores`,
   `load ${(loadavg()[0] as number).toFixed(1)} at the end`,
 ].join(", ");
-const simulation = /^```[^]*?^```/m.exec(readFileSync(resolve("bench/SIMULATION.md"), "utf8"))?.[0] ?? "none yet";
+const blockOf = (file: string): string =>
+  /^```[^]*?^```/m.exec(readFileSync(resolve("bench", file), "utf8"))?.[0] ?? "none yet";
 const text = `# Results of \`npm run bench\`
 
 ${conditions}.
@@ -92,7 +93,11 @@ ${lines.map(row).join("\n")}
 
 The last long simulation (\`npm run bench:simulation\`; SIMULATION.md also has each safeguard switched off in turn):
 
-${simulation}
+${blockOf("SIMULATION.md")}
+
+The last measurement of AWS and Vault (\`npm run bench:aws\`, against moto and OpenBao):
+
+${blockOf("AWS.md")}
 `;
 writeFileSync(resolve("bench/RESULTS.md"), text);
 console.log(text);

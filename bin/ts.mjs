@@ -1,7 +1,7 @@
 // Runs one TypeScript file of the tests or benchmarks: node bin/ts.mjs FILE [ARGUMENT…]
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 
 const [file, ...args] = process.argv.slice(2);
@@ -16,6 +16,16 @@ mkdirSync(`${root}node_modules/.cache`, { recursive: true });
 const folder = mkdtempSync(`${root}node_modules/.cache/keyturn-`);
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
+/** Each file goes on knowing where it lies: some stand beside what they start. */
+const ownUrls = {
+  name: "own-urls",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /\.ts$/ }, ({ path }) => {
+      const url = JSON.stringify(pathToFileURL(path).href);
+      return { contents: readFileSync(path, "utf8").replaceAll("import.meta.url", url), loader: "ts" };
+    }),
+};
+
 const outfile = `${folder}/main.mjs`;
 await build({
   entryPoints: [file],
@@ -27,6 +37,7 @@ await build({
   target: "node20",
   sourcemap: "inline",
   logLevel: "warning",
+  plugins: [ownUrls],
 });
 
 const child = spawn(process.execPath, ["--enable-source-maps", outfile, ...args], { stdio: "inherit" });

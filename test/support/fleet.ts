@@ -32,7 +32,7 @@ export class Fleet {
     this.#iam = new IAMClient({ endpoint: moto.url, region: REGION, maxAttempts: 1, credentials: keysIn(moto.env) });
   }
 
-  static async of(size: number, moto: Moto, prefix = "app"): Promise<Fleet> {
+  static async of(size: number, moto: Moto, { prefix = "app", lease = "4s" } = {}): Promise<Fleet> {
     const fleet = new Fleet(moto, await startWire(() => moto.url), size, prefix);
     const manager = secretsManagerOf(moto);
     for (const name of fleet.names) {
@@ -40,7 +40,7 @@ export class Fleet {
       await manager.send(new CreateSecretCommand({ Name: `prod/${name}`, SecretString: '{"host":"db.internal"}' }));
     }
     fleet.place.policy(`version: 1
-state: { type: sqlite, path: .keyturn/state.db, lease: 4s }
+state: { type: sqlite, path: .keyturn/state.db, lease: ${lease} }
 defaults:
   schedule: { every: 30d }
   verify: { successes: 1, spread: 0s, deadline: 1m }
