@@ -115,7 +115,7 @@ async function anEmergency(aws: Moto): Promise<string[]> {
     done(await commands.run(fleet.place, "run", "--tag", "prod", "--wait", "--wait-max", "2m"));
     const left = (await fleet.allKeys()).filter((key) => leaked.includes(key));
     return [
-      `an emergency over ${USERS} users, default grace: killed after ${half}, every leaked key dead after ${dead}, deleted after ${since()}`,
+      `an emergency over ${USERS} users, default grace: killed after ${half}, begun again for the leaked keys that lived (--key-id), every one dead after ${dead}, deleted after ${since()}`,
       `  ${left.length} leaked keys left, ${trouble.created.length} keys made, ${fleet.refusals.length} of ${fleet.reads} reads refused; ${trouble.told()}`,
     ];
   } finally {
