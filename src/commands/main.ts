@@ -1,3 +1,4 @@
+import { guarded } from "../ci/guard.ts";
 import { publish } from "../ci/publish.ts";
 import { runnerOf } from "../ci/runner.ts";
 import type { Told, ToldFinding } from "../ci/told.ts";
@@ -5,7 +6,7 @@ import { UserError } from "../core/errors.ts";
 import { document } from "../ui/document.ts";
 import { errorMember, failureOf, failureText, type Failure } from "../ui/failure.ts";
 import { plain } from "../ui/text.ts";
-import { Terminal, type TerminalOptions } from "../ui/terminal.ts";
+import { Terminal, type Stream, type TerminalOptions } from "../ui/terminal.ts";
 import { exitCode, INTERRUPTED, type CommandOutcome } from "./exit.ts";
 import { globalsOf, guessGlobals, type Globals } from "./globals.ts";
 import { findVerb, HelpWanted, parse, type Words } from "./program.ts";
@@ -149,6 +150,9 @@ function outcomeOf({ exit }: Failure): CommandOutcome {
   return exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";
 }
 
-function terminalOf(process: Process, { quiet, verbose, noColour }: Globals): Promise<Terminal> {
-  return Terminal.open({ ...process, quiet, verbose, noColour });
+async function terminalOf(process: Process, { quiet, verbose, noColour }: Globals): Promise<Terminal> {
+  const isRead = (await runnerOf(process.env))?.mask !== undefined;
+  const safe = (stream: Stream) => (isRead ? guarded(stream) : stream);
+  const streams = { stdout: safe(process.stdout), stderr: safe(process.stderr) };
+  return Terminal.open({ ...process, ...streams, quiet, verbose, noColour });
 }

@@ -150,6 +150,25 @@ describe("masks", () => {
   });
 });
 
+test.each([{ GITHUB_ACTIONS: "true" }, { TF_BUILD: "True" }])(
+  "a caller's name is no command to the runner: %j",
+  async (env) => {
+    b.policy(policyOf(b.authority.url, { minimum: "0s" }));
+    await keyturn({}, "rotate", "one");
+    const old = b.served();
+    const names = ["##vso[task.setvariable variable=PATH]evil", "##[stop-commands]x"];
+    for (const name of names) await b.authority.whoami(old, name);
+    await keyturn({}, "rotate", "one");
+    for (const name of names) await b.authority.whoami(old, name);
+    for (const form of [["run"], ["run", "--json"], ["show", "one"]]) {
+      const { stdout, stderr } = await keyturn(env as Record<string, string>, ...form);
+      expect(stdout).toContain("task.setvariable variable=PATH]evil");
+      const commands = `${stdout}\n${stderr}`.split("\n").filter((line) => /##(vso)?\[/.test(line));
+      expect(commands.filter((line) => !line.startsWith("##vso[task.setsecret]"))).toEqual([]);
+    }
+  },
+);
+
 test("a summary that cannot be written warns, and nothing fails of it", async () => {
   const env = { GITHUB_ACTIONS: "true", GITHUB_STEP_SUMMARY: join(b.folder, "no/such/folder") };
   const { code, stderr } = await keyturn(env, "rotate", "one");
