@@ -151,8 +151,8 @@ function outcomeOf({ exit }: Failure): CommandOutcome {
 }
 
 async function terminalOf(process: Process, { quiet, verbose, noColour }: Globals): Promise<Terminal> {
-  const isRead = (await runnerOf(process.env))?.mask !== undefined;
+  const { env, stdout, stderr } = process;
+  const isRead = (await runnerOf(env))?.mask !== undefined;
   const safe = (stream: Stream) => (isRead ? guarded(stream) : stream);
-  const streams = { stdout: safe(process.stdout), stderr: safe(process.stderr) };
-  return Terminal.open({ ...process, ...streams, quiet, verbose, noColour });
+  return Terminal.open({ ...process, stdout: safe(stdout), stderr: safe(stderr), quiet, verbose, noColour });
 }
