@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { masked, type Mask } from "./adapters/masked.ts";
+import type { PostgresSettings } from "./adapters/postgres-settings.ts";
 import { registry } from "./adapters/registry.ts";
 import { isReadByRunner } from "./ci/publish.ts";
 import { runnerOf } from "./ci/runner.ts";
@@ -14,9 +15,12 @@ import { runHook } from "./engine/hooks.ts";
 import type { AdapterDeps, IssuerAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
 import type { Notifier } from "./ports/notifier.ts";
+import type { Queue } from "./ports/queue.ts";
 import type { StateBackend } from "./ports/state.ts";
 import type { Store } from "./ports/store.ts";
 import type { UsageMonitor } from "./ports/usage.ts";
+import { isTraced } from "./telemetry/environment.ts";
+import type { Traces } from "./telemetry/traces.ts";
 import { plain } from "./ui/text.ts";
 
 /** What wiring needs of the process. */
@@ -251,6 +255,30 @@ export async function openState(policy: Policy, url: string | null, world: World
   const { resolveState } = await import("./config/state.ts");
   const { adapter, settings } = await resolveState(policy, url);
   return adapter.create(settings, { ...world, folder: policy.folder, sleep: waitOrThrow });
+}
+
+/** The workers' queue, which lives beside a state in PostgreSQL; null for any other state. */
+export async function openQueue(policy: Policy, url: string | null, world: World): Promise<Queue | null> {
+  const { resolveState } = await import("./config/state.ts");
+  const { adapter, settings } = await resolveState(policy, url);
+  if (adapter.type !== "postgres") return null;
+  const { GraphileQueue } = await import("./adapters/graphile-queue.ts");
+  const deps = { ...world, folder: policy.folder, sleep: waitOrThrow };
+  // Who has lost every lease by its silence has lost its place in the queue as well.
+  return new GraphileQueue(settings as PostgresSettings, deps, 2 * policy.state.lease);
+}
+
+/** Where traces go by the standard environment variables; null: nowhere. */
+export async function openTraces(world: World): Promise<Traces | null> {
+  if (!isTraced(world.env)) return null;
+  const { Traces } = await import("./telemetry/traces.ts");
+  const { otlp } = await import("./telemetry/spans.ts");
+  const { senderOf } = await import("./adapters/otlp.ts");
+  const { post, resource } = senderOf(world.env);
+  return new Traces(
+    (spans) => post(otlp(spans, resource)),
+    (line) => world.say(`warning: ${line}`),
+  );
 }
 
 function known<T>(found: T | undefined, what: string): T {

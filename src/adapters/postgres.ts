@@ -29,6 +29,7 @@ export class Postgres {
   constructor(
     private readonly server: Server,
     private readonly place: StatePlace,
+    private readonly connections = CONNECTIONS,
   ) {}
 
   /**
@@ -65,7 +66,7 @@ export class Postgres {
   async #with<T>(body: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
-      client = await (await this.#open()).connect();
+      client = await (await this.pool()).connect();
     } catch (error) {
       throw postgresError(error, this.place, this.server.user);
     }
@@ -88,7 +89,8 @@ export class Postgres {
     }
   }
 
-  #open(): Promise<Pool> {
+  /** For a library that brings its own statements. */
+  pool(): Promise<Pool> {
     return (this.#pool ??= this.#connect().catch((error: unknown) => {
       this.#pool = null;
       throw error;
@@ -119,7 +121,7 @@ export class Postgres {
       application_name: "keyturn",
       connectionTimeoutMillis: CONNECT_TIMEOUT,
       query_timeout: ANSWER_TIMEOUT,
-      max: CONNECTIONS,
+      max: this.connections,
       keepAlive: true,
       allowExitOnIdle: true,
     });

@@ -54,6 +54,7 @@ export async function advance(
       aside,
       pausedAll: () => pauseOf(deps.state, secret, deps.clock.wall()),
     }).finally(() => progress.end(secret.name));
+    (await session.traces())?.ran(result);
     const wall = session.now();
     const subject = {
       name: secret.name,

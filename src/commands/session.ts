@@ -1,10 +1,12 @@
 import type { Policy, SecretPolicy } from "../config/model.ts";
 import type { PlacedIssue } from "../config/issues.ts";
 import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
+import type { Queue } from "../ports/queue.ts";
 import type { StateBackend } from "../ports/state.ts";
+import type { Traces } from "../telemetry/traces.ts";
 import type { Terminal } from "../ui/terminal.ts";
 import { plain } from "../ui/text.ts";
-import { openState, Wiring, type World } from "../wire.ts";
+import { openQueue, openState, openTraces, Wiring, type World } from "../wire.ts";
 import { actorOf } from "./actor.ts";
 import type { Globals } from "./globals.ts";
 import type { Process } from "./main.ts";
@@ -18,6 +20,7 @@ export class Session {
   readonly #others: StateBackend[] = [];
   #engine: Promise<EngineDeps> | null = null;
   #wiring: Promise<Wiring> | null = null;
+  #traces: Promise<Traces | null> | null = null;
 
   constructor(
     readonly globals: Globals,
@@ -58,10 +61,22 @@ export class Session {
   /** The secret's adapters. Its references are resolved here, and not before. */
   async ports(secret: SecretPolicy): Promise<SecretPorts> {
     this.#wiring ??= this.policy().then((policy) => new Wiring(policy, this.#world()));
-    return (await this.#wiring).ports(secret);
+    const ports = await (await this.#wiring).ports(secret);
+    return (await this.traces())?.watched(secret, ports) ?? ports;
+  }
+
+  /** Of the rotations that this command works on; null: nobody wants them. */
+  traces(): Promise<Traces | null> {
+    return (this.#traces ??= openTraces(this.#world()));
+  }
+
+  /** The workers' queue; null: this state has none. Whoever asks for it closes it. */
+  async queue(): Promise<Queue | null> {
+    return openQueue(await this.policy(), this.globals.state, this.#world());
   }
 
   async close(): Promise<void> {
+    await (await this.#traces)?.flush();
     const state = await this.#state?.catch(() => null);
     await state?.close();
     for (const other of this.#others) await other.close();

@@ -1,0 +1,100 @@
+import type { SecretPolicy } from "../config/model.ts";
+import type { Instant } from "../core/duration.ts";
+import type { SecretState } from "../core/model.ts";
+import type { SecretPorts } from "../engine/deps.ts";
+import type { RunResult } from "../engine/result.ts";
+import { told, type Call } from "./calls.ts";
+import { spanOf, rootOf, type Span } from "./spans.ts";
+
+/** Takes spans away; rejects where nobody takes them. */
+export type Send = (spans: readonly Span[]) => Promise<void>;
+
+/** What is sent at once, and the most that is kept while nobody takes it. */
+const ENOUGH = 200;
+const MOST = 5000;
+const WORTH_A_SPAN: ReadonlySet<string> = new Set([
+  "issue",
+  "verify",
+  "stage",
+  "put",
+  "enable",
+  "disable",
+  "delete",
+  "discard",
+  "run",
+]);
+
+interface Begun {
+  readonly id: string;
+  readonly reason: string;
+  /** The document's clock. */
+  readonly at: Instant;
+}
+
+/**
+ * One trace for each rotation, whichever processes work on it: a span for each effect, hook and trial of a key, and
+ * one around them all from whoever sees the rotation end. Telling never fails a rotation.
+ */
+export class Traces {
+  #spans: Span[] = [];
+  readonly #begun = new Map<string, Begun>();
+  #sending: Promise<void> = Promise.resolve();
+  #isWarned = false;
+
+  constructor(
+    private readonly send: Send,
+    private readonly warn: (line: string) => void,
+  ) {}
+
+  watched(secret: SecretPolicy, ports: SecretPorts): SecretPorts {
+    const due: SecretPorts["due"] = (state, wall) => {
+      this.#seen(state);
+      return ports.due(state, wall);
+    };
+    return { ...told(secret, ports, (call) => this.#call(call)), due };
+  }
+
+  /** A run has ended, and perhaps a rotation with it. */
+  ran({ name, state, offset }: RunResult): void {
+    const begun = this.#begun.get(name);
+    const last = state?.last;
+    if (begun !== undefined && last?.id === begun.id) {
+      this.#begun.delete(name);
+      const { id, reason } = begun;
+      const { outcome } = last;
+      this.#add(rootOf({ id, reason, secret: name, outcome, from: begun.at + offset, to: last.endedAt + offset }));
+    }
+  }
+
+  /** Resolves when everything was handed over, or could not be. */
+  flush(): Promise<void> {
+    this.#sending = this.#sending.then(() => this.#hand());
+    return this.#sending;
+  }
+
+  /** The state is seen whenever something is decided. */
+  #seen({ name, rotation }: SecretState): void {
+    if (rotation !== null) this.#begun.set(name, { id: rotation.id, reason: rotation.reason, at: rotation.startedAt });
+  }
+
+  #call(call: Call): void {
+    if (call.rotation !== null && WORTH_A_SPAN.has(call.operation)) this.#add(spanOf(call, call.rotation));
+  }
+
+  #add(span: Span): void {
+    if (this.#spans.length < MOST) this.#spans.push(span);
+    if (this.#spans.length === ENOUGH) void this.flush();
+  }
+
+  async #hand(): Promise<void> {
+    while (this.#spans.length > 0) {
+      const spans = this.#spans.splice(0, ENOUGH);
+      try {
+        await this.send(spans);
+      } catch (error) {
+        if (!this.#isWarned) this.warn(`traces: ${error instanceof Error ? error.message : "not taken"}`);
+        this.#isWarned = true;
+      }
+    }
+  }
+}
