@@ -48,7 +48,7 @@ describe.runIf(there).concurrent("what others do to Secrets Manager and Vault me
     async (where) => {
       const { made, old, before } = await overlapping();
       await putBack[where](made, { text: before.text, data: before.data });
-      const { code, document } = await made.aws.json("run", "one", "--wait", "--wait-max", "10s");
+      const { code, document } = await made.aws.json("run", "one", "--wait", "--wait-max", "60s");
       const [secret] = document.secrets;
       expect([code, secret.outcome, secret.reason]).toEqual([3, "blocked", "drift"]);
       expect(secret.message).toContain(where === "Vault" ? made.path : made.name);
