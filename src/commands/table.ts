@@ -115,7 +115,11 @@ export const VERBS: readonly VerbLine[] = [
     name: "plan",
     summary: "what would happen now, and when the rest would; changes nothing",
     arguments: "[secrets...]",
-    options: SELECTORS,
+    options: [
+      { flags: "--until <time>", summary: "instead: what the schedule starts until then, 30d or a date" },
+      { flags: "--format <form>", summary: "ics: that as an iCalendar file" },
+      ...SELECTORS,
+    ],
     answers: true,
     load: async () => (await import("./plan.ts")).plan,
   },
