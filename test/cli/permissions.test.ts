@@ -19,6 +19,9 @@ secrets:
   mail:
     issuer: { type: aws-iam, user: mail-app, expect: { account: "123456789012" } }
     stores: [{ use: prod, name: prod/mail }]
+  search:
+    issuer: { type: aws-iam, user: search-app, expect: { account: "123456789012" } }
+    stores: [{ use: vault, path: search/aws }]
 `;
 
 let folder: string;
@@ -44,7 +47,7 @@ test("an IAM policy names every action of the job, and no resource but the polic
   const { Statement } = JSON.parse(stdout) as { Statement: { Effect: string; Action: string[]; Resource: string[] }[] };
   expect(new Set(Statement.map(({ Effect }) => Effect))).toEqual(new Set(["Allow"]));
   const allowed = new Map(Statement.flatMap(({ Action, Resource }) => Action.map((action) => [action, Resource])));
-  const users = ["arn:aws:iam::123456789012:user/payments-app", "arn:aws:iam::123456789012:user/mail-app"];
+  const users = ["payments", "mail", "search"].map((name) => `arn:aws:iam::123456789012:user/${name}-app`);
   const stores = ["prod/payments", "prod/mail"].map(
     (name) => `arn:aws:secretsmanager:eu-west-1:123456789012:secret:${name}-??????`,
   );
@@ -74,14 +77,19 @@ test("one secret alone, and nothing of another's", () => {
   expect(stdout).not.toContain("payments");
 });
 
-test("a Vault policy: the delivery's path, and the staging entries of this secret", () => {
-  const { stdout } = keyturn("--format", "vault");
-  expect(stdout).toContain('path "secret/data/payments/aws" {\n  capabilities = ["create", "read", "update"]\n}');
-  expect(stdout.match(/^path .*$/gm)).toEqual([
+test("a Vault policy: the delivery's path, and the staging entries where versions wait", () => {
+  const { stdout } = keyturn("search", "--format", "vault");
+  expect(stdout).toContain('path "secret/data/search/aws" {\n  capabilities = ["create", "read", "update"]\n}');
+  const paths = (text: string) => text.match(/^path .*$/gm);
+  expect(paths(stdout)).toEqual([
+    'path "secret/data/search/aws" {',
+    'path "secret/metadata/search/aws" {',
+    'path "secret/data/keyturn/search/*" {',
+    'path "secret/metadata/keyturn/search/*" {',
+  ]);
+  expect(paths(keyturn("payments", "--format", "vault").stdout)).toEqual([
     'path "secret/data/payments/aws" {',
     'path "secret/metadata/payments/aws" {',
-    'path "secret/data/keyturn/payments/*" {',
-    'path "secret/metadata/keyturn/payments/*" {',
   ]);
 });
 
@@ -100,7 +108,7 @@ test("a format that nothing of the policy is for, and one that does not exist", 
 test("what people and scripts read names everything", () => {
   expect(keyturn().stdout).toContain("aws: make the new key\n  iam:CreateAccessKey\n");
   const document = JSON.parse(keyturn("--json").stdout) as { permissions: { aws: unknown[]; vault: unknown[] } };
-  expect([document.permissions.aws.length, document.permissions.vault.length]).toEqual([5, 4]);
+  expect([document.permissions.aws.length, document.permissions.vault.length]).toEqual([5, 6]);
 });
 
 test("lines of one place, or of the same actions, become one", () => {
