@@ -1,6 +1,6 @@
 import { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { WorkerEvents, WorkerPool } from "graphile-worker";
+import { Logger, run, runMigrations, type WorkerEvents, type WorkerPool } from "graphile-worker";
 import type { Duration } from "../core/duration.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
 import type { Queue, Waiting, Wake, Working } from "../ports/queue.ts";
@@ -51,7 +51,6 @@ export class GraphileQueue implements Queue {
   }
 
   async prepare(): Promise<void> {
-    const { runMigrations } = await import("graphile-worker");
     await this.#guarded(async () => {
       await runMigrations(await this.#options());
       await this.#postgres.transaction(async (ask) => {
@@ -131,7 +130,6 @@ export class GraphileQueue implements Queue {
   }
 
   async #run({ concurrency, signal, woken }: Working): Promise<void> {
-    const { run } = await import("graphile-worker");
     const events: WorkerEvents = new EventEmitter();
     events.on("pool:create", ({ workerPool }: { workerPool: WorkerPool }) => (this.#id = workerPool.id));
     const runner = await run({
@@ -158,7 +156,6 @@ export class GraphileQueue implements Queue {
   }
 
   async #options() {
-    const { Logger } = await import("graphile-worker");
     // Its words are third-party ones, and about jobs: people are told of secrets.
     const logger = new Logger(() => () => {});
     return { pgPool: await this.#postgres.pool(), schema: this.#name, logger };

@@ -8,6 +8,7 @@ import {
   type RunningAuthority,
 } from "../api-keys/index.ts";
 import { UserError } from "../core/errors.ts";
+import { isLoopback, parseListen } from "./listen.ts";
 
 const TOKEN = "KEYTURN_API_KEYS_ADMIN_TOKEN";
 const URL_VARIABLE = "KEYTURN_API_KEYS_URL";
@@ -46,7 +47,7 @@ export async function serve(
   options: { readonly db: string; readonly listen?: string | undefined },
   io: Io,
 ): Promise<Answer> {
-  const { host, port } = parseListen(options.listen ?? DEFAULT_LISTEN);
+  const { host, port } = parseListen(options.listen ?? DEFAULT_LISTEN, DEFAULT_LISTEN);
   const adminToken = tokenFrom(io.env);
   let running: RunningAuthority;
   try {
@@ -186,23 +187,6 @@ function tokenFrom(env: Io["env"]): string {
 }
 
 /** `HOST:PORT`, an IPv6 host in brackets; port 0 is any free one. */
-function parseListen(listen: string): { host: string; port: number } {
-  const parts = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/i.exec(listen);
-  const port = Number(parts?.[3]);
-  const host = parts?.[1] ?? parts?.[2];
-  if (host === undefined || port > 65_535) {
-    throw new UserError("usage", `--listen: ${JSON.stringify(listen)} is no HOST:PORT`, {
-      exit: 2,
-      hints: [`write for example ${DEFAULT_LISTEN}`],
-    });
-  }
-  return { host, port };
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
-}
-
 function scopesText(scopes: readonly string[]): string {
   return scopes.length === 0 ? "" : `, scopes ${scopes.join(", ")}`;
 }

@@ -1,0 +1,70 @@
+import { createHash } from "node:crypto";
+import { Crew } from "../commands/slots.ts";
+import type { Session } from "../commands/session.ts";
+import type { Policy, SecretPolicy } from "../config/model.ts";
+import type { SecretState } from "../core/model.ts";
+import type { SecretRules } from "../core/rules.ts";
+import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
+import { told, type Call } from "../telemetry/calls.ts";
+
+/** One policy as it was loaded, with everything that was opened by it; the next one takes over, and this one ends. */
+export class Generation {
+  readonly crew: Crew;
+  /** Of secrets whose adapters were made once: they do not change while the policy stays. */
+  readonly rules = new Map<string, SecretRules>();
+  readonly #marks = new Map<string, string>();
+  #users = 0;
+  #isOver = false;
+
+  private constructor(
+    readonly session: Session,
+    readonly policy: Policy,
+    readonly engine: EngineDeps,
+    private readonly called: (call: Call) => void,
+  ) {
+    this.crew = new Crew(policy.maxConcurrent);
+  }
+
+  /** @throws UserError for a policy that does not hold */
+  static async open(session: Session, called: (call: Call) => void): Promise<Generation> {
+    return new Generation(session, await session.policy(), await session.engine(), called);
+  }
+
+  async ports(secret: SecretPolicy): Promise<SecretPorts> {
+    const ports = told(secret, await this.session.ports(secret), this.called);
+    this.rules.set(secret.name, ports.rules);
+    return ports;
+  }
+
+  /** What is known when something is decided about a secret: its document, the pause of everything, its policy. */
+  stamp(name: string, state: SecretState | null, everything: SecretState | null): string {
+    return `${state?.seq ?? 0}.${everything?.seq ?? 0}.${this.#mark(name)}`;
+  }
+
+  /** Keeps it open for so long. */
+  async use<T>(work: (generation: Generation) => Promise<T>): Promise<T> {
+    this.#users += 1;
+    try {
+      return await work(this);
+    } finally {
+      this.#users -= 1;
+      if (this.#isOver && this.#users === 0) await this.session.close();
+    }
+  }
+
+  /** Closes once nobody uses it. */
+  async end(): Promise<void> {
+    this.#isOver = true;
+    if (this.#users === 0) await this.session.close();
+  }
+
+  #mark(name: string): string {
+    const known = this.#marks.get(name);
+    if (known !== undefined) return known;
+    // References are not resolved here, so no value goes into it.
+    const text = JSON.stringify(this.policy.secrets.get(name) ?? null);
+    const mark = createHash("sha256").update(text).digest("hex").slice(0, 12);
+    this.#marks.set(name, mark);
+    return mark;
+  }
+}

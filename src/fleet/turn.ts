@@ -1,0 +1,108 @@
+import { randomBytes } from "node:crypto";
+import { EVERYTHING } from "../commands/choose.ts";
+import { pauseOf } from "../commands/pause.ts";
+import { dueBy, startsFrom } from "../config/schedule.ts";
+import type { SecretPolicy } from "../config/model.ts";
+import type { Duration, Instant } from "../core/duration.ts";
+import { ProviderError, UserError } from "../core/errors.ts";
+import type { SecretState } from "../core/model.ts";
+import { isAtRest } from "../core/rest.ts";
+import type { Progress, RunResult } from "../engine/result.ts";
+import { runSecret } from "../engine/run.ts";
+import type { Wake } from "../ports/queue.ts";
+import type { Loaded } from "../ports/state.ts";
+import { failureOf } from "../ui/failure.ts";
+import type { Generation } from "./generation.ts";
+
+/** Where only the world or a person can help: how soon to look whether somebody did. */
+export const LOOK_AGAIN: Duration = 5 * 60_000;
+/** However soon something is due, others have their turn first. */
+const LEAST: Duration = 1000;
+
+/** What became of one turn; `result` is null where there was nothing to do, or it could not begin. */
+export interface Turn {
+  readonly result: RunResult | null;
+  /** What kept it from beginning, in words. */
+  readonly failure: { readonly message: string; readonly hints: readonly string[] } | null;
+  /** When the next one comes; null: nothing but a person gives it anything to do. */
+  readonly next: Wake | null;
+}
+
+/**
+ * Does for one secret what `run` does, never sleeping through a wait that is meant to last.
+ * @throws ProviderError, UserError when the state does not answer
+ */
+export async function takeTurn(
+  generation: Generation,
+  secret: SecretPolicy,
+  onProgress: (progress: Progress) => void,
+): Promise<Turn> {
+  const { session, engine } = generation;
+  const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
+  const before = await engine.state.load(secret.name);
+  const again = (state: SecretState | null, wait: Duration): Wake => ({
+    secret: secret.name,
+    in: Math.max(LEAST, wait),
+    seen: generation.stamp(secret.name, state, everything),
+  });
+  const rest = await restOf(generation, secret, before, session.now());
+  if (rest !== "works") return { result: null, failure: null, next: rest === null ? null : again(state(before), rest) };
+  let result: RunResult;
+  try {
+    const ports = await generation.ports(secret);
+    // A runner of its own: of two turns of one secret in one process only one may hold the lease.
+    const runner = { ...engine.runner, id: randomBytes(8).toString("hex") };
+    result = await generation.crew.work(secret, (aside) =>
+      runSecret({ ...engine, runner }, ports, {
+        start: true,
+        sit: "none",
+        waitMax: null,
+        lockTimeout: 0,
+        signal: session.signal,
+        aside,
+        pausedAll: () => pauseOf(engine.state, secret, session.now()),
+        onProgress,
+      }),
+    );
+  } catch (error) {
+    if (!(error instanceof UserError || error instanceof ProviderError)) throw error;
+    const { lines, hints } = failureOf(error);
+    const failure = { message: lines.join("; "), hints };
+    return { result: null, failure, next: again(state(before), LOOK_AGAIN) };
+  }
+  (await session.traces())?.ran(result);
+  // Whoever is told to leave leaves at once, and leaves the rest to others.
+  if (session.signal.aborted) return { result, failure: null, next: again(null, 0) };
+  const now = session.now();
+  const until = result.outcome === "locked" ? leaseEnd(result.state, result.offset) : result.until;
+  if (until !== null) return { result, failure: null, next: again(result.state, until - now) };
+  const after = await restOf(generation, secret, result.state === null ? null : { state: result.state }, now);
+  const wait = after === "works" ? LOOK_AGAIN : after;
+  return { result, failure: null, next: wait === null ? null : again(result.state, wait) };
+}
+
+function state(loaded: Loaded | null): SecretState | null {
+  return loaded?.state ?? null;
+}
+
+/** How long a secret at rest stays so; null: until a person speaks. `works`: a run has something to do. */
+export async function restOf(
+  { policy }: Generation,
+  secret: SecretPolicy,
+  loaded: Pick<Loaded, "state"> | null,
+  now: Instant,
+): Promise<Duration | null | "works"> {
+  if (loaded === null) return secret.schedule === null ? null : "works";
+  if (!isAtRest(loaded.state, [...policy.notifiers.keys()])) return "works";
+  if (!secret.enabled) return null;
+  const { at, due } = (await dueBy(secret))(loaded.state, now);
+  if (due) return "works";
+  const starts = at === null ? Infinity : startsFrom(secret, at);
+  return starts < Infinity ? starts - now : null;
+}
+
+/** When another's lease ends unless it is renewed; wall clock. */
+export function leaseEnd(document: SecretState | null, offset: Duration): Instant | null {
+  const lease = document?.lease ?? null;
+  return lease === null ? null : lease.renewedAt + lease.duration + offset;
+}

@@ -1,0 +1,236 @@
+import { Session } from "../commands/session.ts";
+import { pauseFor } from "../commands/timing.ts";
+import type { Duration } from "../core/duration.ts";
+import { UserError } from "../core/errors.ts";
+import type { Progress } from "../engine/result.ts";
+import type { Queue } from "../ports/queue.ts";
+import { Metrics } from "../telemetry/metrics.ts";
+import { failureOf, failureText } from "../ui/failure.ts";
+import { plain } from "../ui/text.ts";
+import { Generation } from "./generation.ts";
+import { openSite, type Site } from "./pages.ts";
+import { sweep } from "./sweep.ts";
+import { takeTurn, type Turn } from "./turn.ts";
+
+export interface WorkerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Secrets at a time; null: as the policy says. */
+  readonly concurrency: number | null;
+  /** How often the documents are read, ms. */
+  readonly sweep: Duration;
+}
+
+/** After the word to stop, what has begun may take so long to end by itself; then it is left as it is. */
+const GRACE: Duration = 10_000;
+/** Another turn of the same secret is under way here. */
+const AFTER_IT: Duration = 1000;
+const READY_WITHIN: Duration = 5000;
+
+/** Rotates a policy's secrets until it is stopped, beside as many others as there are. */
+export class Worker {
+  readonly #busy = new Set<string>();
+  readonly #metrics: Metrics;
+  /** Aborts what has begun. */
+  readonly #leave = new AbortController();
+  /** Secret → what was last said of it. */
+  readonly #said = new Map<string, string>();
+  #generation: Generation | null = null;
+  #queue: Queue | null = null;
+  #location = "";
+  #isFailing = false;
+  #reloading: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly options: WorkerOptions,
+    private readonly session: Session,
+  ) {
+    const { process } = session;
+    this.#metrics = new Metrics(process.version, () => this.#busy.size, process.now);
+  }
+
+  /**
+   * Works until the command's signal aborts, and then until what has begun has ended.
+   * @throws UserError, ProviderError where it cannot begin
+   */
+  async run(): Promise<void> {
+    const { signal } = this.session;
+    let site: Site | null = null;
+    try {
+      this.#generation = await this.#load();
+      this.#location = this.#generation.engine.state.location;
+      this.#queue = await this.#open(this.#generation);
+      await this.#sweep();
+      const { host, port } = this.options;
+      site = await openSite(host, port, { ready: () => this.#obstacle(), metrics: () => this.#metrics.page() });
+      this.session.terminal.announce(`keyturn worker: at work on ${plain(this.#location)}; ${site.url}/metrics`);
+      signal.addEventListener("abort", () => void pauseFor(GRACE, this.#leave.signal).then(() => this.#leave.abort()));
+      await Promise.all([
+        this.#work().finally(() => this.#leave.abort()),
+        this.#every(this.#generation.policy.state.lease / 3, () => this.#beat()),
+        this.#every(this.options.sweep, () => this.#sweep()),
+      ]);
+    } finally {
+      this.#leave.abort();
+      await site?.close();
+      await this.#reloading;
+      await this.#queue?.close().catch(() => {});
+      await this.#generation?.end();
+    }
+  }
+
+  /** Takes up the policy as it is now; one that does not hold is told of, and the old one stays. */
+  reload(): Promise<void> {
+    const before = this.#reloading;
+    this.#reloading = (async () => {
+      await before;
+      await this.#reload();
+    })();
+    return this.#reloading;
+  }
+
+  async #reload(): Promise<void> {
+    const { terminal, globals } = this.session;
+    try {
+      const next = await this.#load();
+      if (next.engine.state.location !== this.#location) {
+        await next.end();
+        const hints = ["stop this worker and start another"];
+        throw new UserError("state-moved", "the policy names another state than this worker began with", { hints });
+      }
+      const last = this.#generation;
+      this.#generation = next;
+      await last?.end();
+      terminal.announce(`keyturn worker: the policy is taken up: ${next.policy.secrets.size} secrets`);
+      await this.#sweep();
+    } catch (error) {
+      terminal.announce(failureText(failureOf(error), globals.verbose));
+      terminal.announce("keyturn worker: goes on with the policy that it has");
+    }
+  }
+
+  async #load(): Promise<Generation> {
+    const { globals, terminal, process } = this.session;
+    const session = new Session(globals, terminal, { ...process, signal: this.#leave.signal });
+    try {
+      return await Generation.open(session, (call) => this.#metrics.called(call));
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  async #open({ session }: Generation): Promise<Queue> {
+    const queue = await session.queue();
+    if (queue === null) {
+      const hints = ["--state postgres://… , once `keyturn state migrate --to postgres://…` has moved it there"];
+      throw new UserError("usage", "workers share a state in PostgreSQL, and this one is elsewhere", {
+        exit: 2,
+        hints,
+      });
+    }
+    await queue.prepare();
+    return queue;
+  }
+
+  async #work(): Promise<void> {
+    const { policy } = this.#current();
+    await this.#queue?.work({
+      concurrency: this.options.concurrency ?? policy.maxConcurrent.overall,
+      signal: this.session.signal,
+      woken: (name, late) => this.#turn(name, late),
+      failed: (error) => this.#failed(error),
+    });
+  }
+
+  async #turn(name: string, late: Duration): Promise<void> {
+    const secret = this.#current().policy.secrets.get(name);
+    if (secret === undefined) return;
+    if (this.#busy.has(name)) return this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
+    this.#busy.add(name);
+    try {
+      const turn = await this.#current().use((generation) =>
+        takeTurn(generation, secret, (progress) => this.#progress(progress)),
+      );
+      this.#tell(name, turn, late);
+      if (turn.next !== null) await this.#queue?.add([turn.next]);
+    } catch (error) {
+      // The queue tries it again, and the sweep after that.
+      this.#failed(error);
+      throw error;
+    } finally {
+      this.#busy.delete(name);
+    }
+  }
+
+  #progress({ name, event }: Progress): void {
+    if (event !== undefined) this.#metrics.happened(name, event.type);
+  }
+
+  /** A line whenever a secret stands in something else. */
+  #tell(name: string, { result, failure }: Turn, late: Duration): void {
+    const { terminal } = this.session;
+    const outcome = failure === null ? (result?.outcome ?? "done") : "failed";
+    const reason = failure === null ? (result?.reason ?? "not-due") : "provider-unavailable";
+    this.#metrics.ran(outcome, reason, late);
+    if (result === null && failure === null) return;
+    const message = failure?.message ?? result?.message ?? "";
+    const isNews = this.#said.get(name) !== `${outcome} ${reason}` || (result?.actions.length ?? 0) > 0;
+    this.#said.set(name, `${outcome} ${reason}`);
+    if (!isNews) return;
+    terminal.progress(`${name}: ${outcome}: ${message}`);
+    if (outcome !== "failed" && outcome !== "blocked") return;
+    for (const hint of failure?.hints ?? result?.hints ?? []) terminal.progress(`${name}: hint: ${hint}`);
+  }
+
+  async #sweep(): Promise<void> {
+    await this.#current().use(async (generation) => {
+      if (this.#queue === null) return;
+      await sweep(generation, this.#queue, (standing) => this.#metrics.stands(standing));
+      this.#metrics.swept(generation.policy.secrets);
+    });
+  }
+
+  async #beat(): Promise<void> {
+    await this.#queue?.beat();
+    await (await this.#current().session.traces())?.flush();
+  }
+
+  /** Until it is told to stop; what fails is told once, and tried again. */
+  async #every(period: Duration, work: () => Promise<void>): Promise<void> {
+    const { signal } = this.session;
+    while (!signal.aborted) {
+      await pauseFor(period, signal);
+      if (signal.aborted) return;
+      try {
+        await work();
+        this.#isFailing = false;
+      } catch (error) {
+        this.#failed(error);
+      }
+    }
+  }
+
+  #failed(error: unknown): void {
+    const failure = failureOf(error);
+    if (failure.code === "bug" || !this.#isFailing)
+      this.session.terminal.announce(failureText(failure, this.session.globals.verbose));
+    this.#isFailing = true;
+  }
+
+  async #obstacle(): Promise<string | null> {
+    if (this.session.signal.aborted) return "stopping";
+    const { state } = this.#current().engine;
+    const answer = state.load("@all").then(
+      () => null,
+      () => "the state does not answer",
+    );
+    const late = pauseFor(READY_WITHIN, this.#leave.signal).then(() => "the state does not answer in time");
+    return Promise.race([answer, late]);
+  }
+
+  #current(): Generation {
+    if (this.#generation === null) throw new Error("no policy is loaded");
+    return this.#generation;
+  }
+}
