@@ -135,9 +135,16 @@ export class GraphileQueue implements Queue {
     const runner = await run({
       ...(await this.#options()),
       events,
-      concurrency,
       noHandleSignals: true,
-      pollInterval: POLL,
+      // Its batches are awaited at the end, and tried again; single ones are let go of, and their failure is nobody's.
+      preset: {
+        worker: {
+          concurrentJobs: concurrency,
+          pollInterval: POLL,
+          completeJobBatchDelay: 0,
+          failJobBatchDelay: 0,
+        },
+      },
       parsedCronItems: [],
       taskList: {
         [TASK]: async (payload, { job }) =>

@@ -66,7 +66,7 @@ export class Worker {
       this.session.terminal.announce(`keyturn worker: at work on ${plain(this.#location)}; ${site.url}/metrics`);
       signal.addEventListener("abort", () => void pauseFor(GRACE, this.#leave.signal).then(() => this.#leave.abort()));
       await Promise.all([
-        this.#work().finally(() => this.#leave.abort()),
+        Promise.race([this.#work(), this.#left()]).finally(() => this.#leave.abort()),
         this.#every(this.#generation.policy.state.lease / 3, () => this.#beat()),
         this.#every(this.options.sweep, () => this.#sweep()),
       ]);
@@ -141,6 +141,13 @@ export class Worker {
       woken: (name, late) => this.#turn(name, late),
       failed: (error) => this.#failed(error),
     });
+  }
+
+  /** A queue that does not answer keeps nobody from leaving: its jobs are freed by the others. */
+  async #left(): Promise<void> {
+    const { signal } = this.#leave;
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    await pauseFor(GRACE / 2, new AbortController().signal);
   }
 
   async #turn(name: string, late: Duration): Promise<void> {
