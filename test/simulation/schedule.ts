@@ -211,11 +211,15 @@ class Calm {
       // A store that joined the policy after its last rotation gets its value with the next.
       if (store.held === null || world.invariants.forsaken.has(store.spec.id)) continue;
       const served = world.issuer.of(store.held.value);
+      const { overlooked, outageAccepted, revokedAt, endedAt } = world.invariants;
+      const wasOverlooked = overlooked.includes(store.spec.id);
       const unseen =
         store.spec.traits.proof === "receipt" ||
         store.spec.traits.proof === "none" ||
-        world.invariants.overlooked.includes(store.spec.id) ||
-        store.damagedAt >= Math.min(world.invariants.revokedAt, world.invariants.endedAt - 15 * MINUTE);
+        wasOverlooked ||
+        store.damagedAt >= Math.min(revokedAt, endedAt - 15 * MINUTE);
+      // A run that does not know of a store, and may accept an outage, leaves it behind.
+      if (wasOverlooked && outageAccepted) continue;
       if (served === ours[0] || (store.damagedAt > -Infinity && unseen)) continue;
       return world.violate("P6", `done, and ${store.spec.id} serves ${served?.id ?? "nothing of ours"}`);
     }
