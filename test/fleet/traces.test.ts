@@ -1,0 +1,128 @@
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { senderOf } from "../../src/adapters/otlp.ts";
+import { isTraced } from "../../src/telemetry/environment.ts";
+import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
+import { CommandLine, Place, policyText } from "../support/command-line.ts";
+
+interface Span {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+  readonly name: string;
+  readonly kind: number;
+  readonly startTimeUnixNano: string;
+  readonly endTimeUnixNano: string;
+  readonly attributes: readonly { readonly key: string; readonly value: { readonly stringValue: string } }[];
+}
+
+let authority: TestAuthority;
+let commands: CommandLine;
+let collector: Server;
+let url = "";
+const bodies: string[] = [];
+const headers: Record<string, unknown>[] = [];
+
+beforeAll(async () => {
+  authority = await startTestAuthority();
+  commands = new CommandLine();
+  collector = createServer((request, response) => {
+    let body = "";
+    request.setEncoding("utf8").on("data", (text: string) => (body += text));
+    request.on("end", () => {
+      bodies.push(body);
+      headers.push({ ...request.headers, path: request.url });
+      response.writeHead(200, { "content-type": "application/json" }).end("{}");
+    });
+  });
+  await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
+  url = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+});
+afterAll(async () => {
+  commands?.remove();
+  await authority?.close();
+  collector?.close();
+  collector?.closeAllConnections();
+});
+
+function spans(): Span[] {
+  return bodies.flatMap((body) =>
+    JSON.parse(body).resourceSpans.flatMap((resource: { scopeSpans: { spans: Span[] }[] }) =>
+      resource.scopeSpans.flatMap((scope) => scope.spans),
+    ),
+  );
+}
+
+test("a rotation that several processes work on is one trace, with a span for each effect and no value", async () => {
+  const place = new Place({
+    ADMIN: authority.adminToken,
+    OTEL_EXPORTER_OTLP_ENDPOINT: url,
+    OTEL_EXPORTER_OTLP_HEADERS: "x-tenant=team%20a",
+    OTEL_SERVICE_NAME: "rotator",
+    OTEL_RESOURCE_ATTRIBUTES: "deployment.environment=test,service.name=other",
+  });
+  try {
+    await authority.addClient("one", { maxKeys: 3 });
+    const secrets = [{ name: "one", maxKeys: 3 }];
+    place.policy(policyText(authority.url, secrets));
+    expect((await commands.run(place, "rotate", "one", "--wait")).code).toBe(0);
+    bodies.length = 0;
+    // A minimum that another run, and so another process, finds over.
+    place.policy(policyText(authority.url, secrets, { minimum: "3s" }));
+    const { document } = await commands.json(place, "rotate", "one");
+    const rotation: string = document.secrets[0].rotation.id;
+    const processes = bodies.length;
+    expect(processes).toBeGreaterThan(0);
+    expect((await commands.run(place, "run", "one", "--wait")).code).toBe(0);
+    expect(bodies.length).toBeGreaterThan(processes);
+    expect(new Set(spans().map(({ traceId }) => traceId)).size).toBe(1);
+    const names = spans().map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(["issue", "stage", "verify", "put", "disable", "delete"]));
+    const [root, ...others] = spans().filter(({ parentSpanId }) => parentSpanId === undefined);
+    expect(others).toEqual([]);
+    expect(root?.name).toBe("rotate one");
+    expect(root?.attributes).toContainEqual({ key: "keyturn.rotation.id", value: { stringValue: rotation } });
+    for (const span of spans()) {
+      expect(span.traceId).toMatch(/^[0-9a-f]{32}$/);
+      expect(span.spanId).toMatch(/^[0-9a-f]{16}$/);
+      if (span !== root && span.parentSpanId !== undefined) expect(span.parentSpanId).toBe(root?.spanId);
+      expect(BigInt(span.endTimeUnixNano)).toBeGreaterThanOrEqual(BigInt(span.startTimeUnixNano));
+      // The root holds the others; the document's clock may be a little behind.
+      expect(Number(BigInt(span.startTimeUnixNano) - BigInt(root?.startTimeUnixNano ?? 0))).toBeGreaterThan(-2e9);
+    }
+    const value = place.dotenv("one") ?? "";
+    expect(value).not.toBe("");
+    expect(bodies.join("\n")).not.toContain(value);
+    expect(headers[0]).toMatchObject({ path: "/v1/traces", "x-tenant": "team a" });
+    const [{ resource }] = JSON.parse(bodies[0] ?? "").resourceSpans;
+    expect(resource.attributes).toContainEqual({ key: "service.name", value: { stringValue: "rotator" } });
+    expect(resource.attributes).toContainEqual({ key: "deployment.environment", value: { stringValue: "test" } });
+  } finally {
+    place.remove();
+  }
+});
+
+test("a collector that is away costs a warning, and no rotation", async () => {
+  const place = new Place({ ADMIN: authority.adminToken, OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1" });
+  try {
+    await authority.addClient("two", { maxKeys: 3 });
+    place.policy(policyText(authority.url, [{ name: "two", maxKeys: 3 }]));
+    const { code, stderr } = await commands.run(place, "rotate", "two", "--wait");
+    expect(code, stderr).toBe(0);
+    expect(stderr.match(/warning: traces: POST http:\/\/127\.0\.0\.1:1: connection refused/g)).toHaveLength(1);
+  } finally {
+    place.remove();
+  }
+});
+
+test("what the environment has to say for traces to be sent", () => {
+  expect(isTraced({})).toBe(false);
+  expect(isTraced({ OTEL_SERVICE_NAME: "a" })).toBe(false);
+  expect(isTraced({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" })).toBe(true);
+  expect(isTraced({ OTEL_TRACES_EXPORTER: "otlp" })).toBe(true);
+  expect(isTraced({ OTEL_TRACES_EXPORTER: "none", OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" })).toBe(false);
+  expect(isTraced({ OTEL_SDK_DISABLED: "true", OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" })).toBe(false);
+  expect(() => senderOf({ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" })).toThrow("is not spoken here");
+  expect(() => senderOf({ OTEL_EXPORTER_OTLP_ENDPOINT: "collector" })).toThrow("is no URL");
+});
