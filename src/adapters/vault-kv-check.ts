@@ -43,7 +43,8 @@ async function describeIn(
   const unsuitable = (message: string, hint: string): void => {
     findings.push({ reason: "store-unsuitable", blocks: true, message, hint });
   };
-  if (mount === null) unsuitable(`there is no mount ${place.mount}/ that the token may use`, "vault secrets list");
+  if (mount === null)
+    unsuitable(`there is no mount ${place.mount}/ that the token may use`, "check `mount:`; vault secrets list");
   else if (mount.type !== "kv" && mount.type !== "generic")
     unsuitable(`${place.mount}/ holds no key-value secrets but ${mount.type}`, "vault secrets list");
   else if ((mount.version ?? "1") !== String(place.kvVersion)) {
