@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, policyText, type Ended, type Running } from "../support/command-line.ts";
 import { Lane } from "../support/lane.ts";
-import type { Call, Point } from "../support/proxy.ts";
+import { stopped } from "../support/races.ts";
 
 let authority: TestAuthority;
 let commands: CommandLine;
@@ -35,23 +35,6 @@ async function freshLane(): Promise<Lane> {
   return lane;
 }
 
-/** Holds the first call of a kind at a point; `reached` tells when it is there. */
-function holdAt(lane: Lane, kind: string, point: Point, nth = 1): { reached: Promise<Call>; release: () => void } {
-  let release = (): void => undefined;
-  const held = new Promise<void>((resolve) => (release = resolve));
-  let seen = 0;
-  const reached = new Promise<Call>((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no ${kind} came`)), 20_000);
-    lane.proxy.at = (call, at) => {
-      if (call.kind !== kind || at !== point || ++seen !== nth) return undefined;
-      clearTimeout(late);
-      resolve(call);
-      return held;
-    };
-  });
-  return { reached, release };
-}
-
 function sane({ code, stderr }: Ended, ...codes: number[]): void {
   expect(codes, stderr).toContain(code);
   expect(stderr).not.toMatch(/bug in keyturn|^ {4}at /m);
@@ -67,7 +50,7 @@ describe("two runs started together", () => {
     const lane = n % 2 === 0 ? await laneWithKey() : await freshLane();
     const before = lane.proxy.issued.size;
     lane.write({ every: n % 2 === 0 ? "1ms" : "1h", minimum: "1h" });
-    const hold = holdAt(lane, "POST keys", "before");
+    const hold = lane.hold("POST keys", "before");
     const runs = [lane.start("run", "one", "--json"), lane.start("run", "one", "--json")];
     const loser = await Promise.race(runs.map(async (run) => ({ run, ended: await run.ended })));
     hold.release();
@@ -85,7 +68,7 @@ describe("two runs started together", () => {
 
   test("the loser may wait for the lease", async () => {
     const lane = await laneWithKey();
-    const hold = holdAt(lane, "POST keys", "before");
+    const hold = lane.hold("POST keys", "before");
     const first = lane.start("rotate", "one", "--wait");
     await hold.reached;
     const second = lane.start("run", "one", "--wait", "--lock-timeout", "30s");
@@ -119,21 +102,12 @@ fs.open = (path, ...rest) => {
 syncBuiltinESMExports();
 `;
 
-async function stopped({ pid }: Running): Promise<void> {
-  for (let waited = 0; waited < 20_000; waited += 20) {
-    const state = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "")[0];
-    if (state === "T") return;
-    await sleep(20);
-  }
-  throw new Error("it was not stopped");
-}
-
 describe.concurrent("a run stopped past its lease, while another takes over", () => {
   const MUTATING = ["POST keys", "POST disable", "DELETE key"];
 
   test.each(MUTATING)("its %s had been done, and the answer comes late", async (kind) => {
     const lane = await laneWithKey();
-    const hold = holdAt(lane, kind, "between");
+    const hold = lane.hold(kind, "between");
     const first = lane.start("rotate", "one", "--wait");
     await hold.reached;
     process.kill(first.pid, "SIGSTOP");
@@ -224,7 +198,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
     // Long enough for a rollback after the disable, and short enough to be sat through.
     lane.write({ soak: "3s" });
     const [old] = await enabledKeys(lane);
-    const hold = holdAt(lane, kind, point, nth);
+    const hold = lane.hold(kind, point, nth);
     const first = lane.start("rotate", "one", "--wait");
     await hold.reached;
     const rollback = lane.start("rollback", "one");
@@ -266,7 +240,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
     ["POST disable", "between", 1],
   ] as const)("emergency at %s (%s)", async (kind, point, nth) => {
     const lane = await laneWithKey();
-    const hold = holdAt(lane, kind, point, nth);
+    const hold = lane.hold(kind, point, nth);
     const first = lane.start("rotate", "one", "--wait");
     await hold.reached;
     const leaked = (await authority.list(lane.client)).map(({ id }) => id).filter((id) => id !== lane.stranger);
@@ -284,7 +258,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
 
   test("a hold before the intent wins", async () => {
     const lane = await laneWithKey();
-    const hold = holdAt(lane, "GET usage", "before", 2);
+    const hold = lane.hold("GET usage", "before", 2);
     const first = lane.start("rotate", "one", "--wait", "--wait-max", "6s", "--json");
     await hold.reached;
     sane(await lane.run("hold", "one", "--reason", "audit"), 0);
@@ -303,7 +277,7 @@ describe.concurrent("a word said by another process while a run is busy", { time
     async (kind) => {
       const lane = await laneWithKey();
       lane.write({ soak: kind === "POST disable" ? "1h" : "0s" });
-      const held = holdAt(lane, kind, "before");
+      const held = lane.hold(kind, "before");
       const first = lane.start("rotate", "one", "--wait", "--wait-max", "6s");
       await held.reached;
       const hold = lane.start("hold", "one", "--reason", "stop", "--json");

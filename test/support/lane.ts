@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { localSource, type KeySource } from "../../src/client/index.ts";
 import type { TestAuthority } from "./authority.ts";
 import { Place, policyText, type CommandLine, type Ended, type PolicyText, type Running } from "./command-line.ts";
-import { startProxy, type Proxy } from "./proxy.ts";
+import { startProxy, type Call, type Point, type Proxy } from "./proxy.ts";
 
 /** Of what `status` tells of a secret. */
 interface Told {
@@ -64,6 +64,26 @@ export class Lane {
     return this.commands.json(this.place, ...args);
   }
 
+  /** Holds the n-th call of a kind at a point; `reached` tells when it is there. */
+  hold(kind: string, point: Point, nth = 1): { readonly reached: Promise<Call>; readonly release: () => void } {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let seen = 0;
+    const reached = new Promise<Call>((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`no ${kind} came`)), 20_000);
+      late.unref();
+      this.proxy.at = (call, at) => {
+        if (call.kind !== kind || at !== point || ++seen !== nth) return undefined;
+        clearTimeout(late);
+        resolve(call);
+        return held;
+      };
+    });
+    // Not everybody waits for it.
+    reached.catch(() => undefined);
+    return { reached, release };
+  }
+
   /** What the local store serves, decrypted; null: nothing. */
   async local(): Promise<string | null> {
     return this.#local().then(
@@ -94,8 +114,12 @@ export class Lane {
     }
   }
 
-  /** What does not hold once everything is done; nothing: all is well. */
-  async faults(): Promise<string[]> {
+  /**
+   * What does not hold once everything is done; nothing: all is well.
+   *
+   * @param ended what a command with --json has just told; null: `status` is asked
+   */
+  async faults(ended: Ended | null = null): Promise<string[]> {
     const faults: string[] = [];
     const check = (holds: boolean, what: string): void => void (holds || faults.push(what));
     const keys = await this.authority.list(this.client);
@@ -109,8 +133,8 @@ export class Lane {
     check(local !== null && local === dotenv, "the stores serve different values, or none");
     const used = await this.authority.whoami(local ?? "", "app");
     check(used.status === 200 && used.body["keyId"] === ours[0]?.id, `the served key answers ${used.status}`);
-    const { code, document } = await this.json("status", "one");
-    const [secret] = document.secrets;
+    const { code, stdout } = ended ?? (await this.run("status", "one", "--json"));
+    const [secret] = JSON.parse(stdout).secrets;
     check(code === 0 && secret?.phase === "idle", `status: ${code}, phase ${secret?.phase}`);
     check(secret?.debt.length === 0, "there is debt");
     check(secret?.current?.keyId === ours[0]?.id, "the state names another key as the current one");

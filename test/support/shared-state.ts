@@ -1,4 +1,7 @@
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import type { TestAuthority } from "./authority.ts";
+import type { CommandLine } from "./command-line.ts";
+import { Lane } from "./lane.ts";
 import { motoPython, REGION, startMoto, type Moto } from "./moto.ts";
 import { baoProgram, startBao, type Bao } from "./openbao.ts";
 import { postgresPrograms, startPostgres, type Postgres } from "./postgres.ts";
@@ -13,13 +16,17 @@ let moto: Moto | undefined;
 let bao: Bao | undefined;
 let made = 0;
 
-/** The servers behind {@link SHARED}, as far as this machine has them. */
-export async function startShared(): Promise<void> {
+/**
+ * The servers behind {@link SHARED}, as far as this machine has them.
+ *
+ * @param auth whether moto holds callers to signatures and policies
+ */
+export async function startShared({ auth = false } = {}): Promise<void> {
   if (hasPostgres) {
     postgres = await startPostgres();
     bouncer = await postgres.bouncer();
   }
-  if (hasMoto) moto = await startMoto();
+  if (hasMoto) moto = await startMoto({ auth });
   if (hasBao) bao = await startBao();
 }
 
@@ -27,6 +34,24 @@ export async function stopShared(): Promise<void> {
   await postgres?.stop();
   await moto?.stop();
   await bao?.stop();
+}
+
+/** For tests that are about credentials; those that are not there are not asked for. */
+export function servers() {
+  return { postgres: postgres as Postgres, moto: moto as Moto, bao: bao as Bao, bucket };
+}
+
+/** A bucket of its own. @returns its name */
+async function bucket(): Promise<string> {
+  const { url, env } = moto as Moto;
+  const Bucket = `shared-${++made}`;
+  const { AWS_ACCESS_KEY_ID: accessKeyId = "", AWS_SECRET_ACCESS_KEY: secretAccessKey = "" } = env;
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new S3Client({ endpoint: url, region: REGION, credentials, forcePathStyle: true });
+  const CreateBucketConfiguration = { LocationConstraint: REGION } as const;
+  await client.send(new CreateBucketCommand({ Bucket, CreateBucketConfiguration }));
+  client.destroy();
+  return Bucket;
 }
 
 export interface Place {
@@ -64,15 +89,7 @@ export const SHARED: readonly Shared[] = [
     name: "s3",
     there: hasMoto,
     make: async () => {
-      const { url, env } = moto as Moto;
-      const bucket = `shared-${++made}`;
-      const { AWS_ACCESS_KEY_ID: accessKeyId = "", AWS_SECRET_ACCESS_KEY: secretAccessKey = "" } = env;
-      const credentials = { accessKeyId, secretAccessKey };
-      const client = new S3Client({ endpoint: url, region: REGION, credentials, forcePathStyle: true });
-      const where = { LocationConstraint: REGION } as const;
-      await client.send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration: where }));
-      client.destroy();
-      return { url: `s3://${bucket}`, env };
+      return { url: `s3://${await bucket()}`, env: (moto as Moto).env };
     },
   },
   {
@@ -84,3 +101,14 @@ export const SHARED: readonly Shared[] = [
     },
   },
 ];
+
+let lanes = 0;
+
+/** A lane whose state is in a place of its own of that kind. */
+export async function laneOn({ make }: Shared, authority: TestAuthority, commands: CommandLine): Promise<Lane> {
+  const lane = await Lane.open(`shared-${++lanes}`, authority, commands, 500);
+  const { url, env } = await make();
+  Object.assign(lane.place.env, env, { STATE_URL: url });
+  lane.write({ state: 'url: "${env:STATE_URL}"' });
+  return lane;
+}
