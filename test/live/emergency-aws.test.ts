@@ -24,46 +24,60 @@ describe.runIf(there)("an emergency over fifty IAM users", () => {
     commands?.remove();
   });
 
-  test("throttled and failing here and there, killed half-way, run again: every leaked key dies, none is made twice", async () => {
+  test("throttled, failing, killed half-way, typed again: every leaked key dies, no key is made again, no read fails", async () => {
     sane(await commands.run(fleet.place, "rotate", "--all", "--wait"));
     const leaked = await fleet.allKeys();
     expect(leaked).toHaveLength(USERS);
     fleet.consume();
-    const trouble = inTrouble(fleet.wire, new Random(20261121));
+    const random = new Random(20261121);
+    const trouble = inTrouble(fleet.wire, random);
+    const emergency = ["emergency", "--tag", "prod", "--yes"];
 
-    const first = commands.start(fleet.place, ["emergency", "--tag", "prod", "--yes"]);
-    await trouble.until(() => trouble.deleted.length >= USERS / 2);
-    // What has been done is recorded; what is under way has begun, and never arrives.
-    trouble.hold();
-    await sleep(500);
-    process.kill(first.pid, "SIGKILL");
-    expect((await first.ended).signal).toBe("SIGKILL");
-    trouble.release();
-    const alive = (await fleet.allKeys()).filter((key) => leaked.includes(key));
-    expect(alive.length).toBeGreaterThan(0);
-    const began = Date.now();
-    const named = alive.flatMap((key) => ["--key-id", key]);
-    await commands.run(fleet.place, "emergency", "--tag", "prod", ...named, "--yes");
-    const dead = (Date.now() - began) / 1000;
-    // Disabled is dead; the next run also deletes.
-    const { code, document } = await commands.json(fleet.place, "run", "--tag", "prod", "--wait", "--wait-max", "1m");
-    const open = document.secrets.filter(({ outcome }: { outcome: string }) => outcome !== "done");
-    expect(open.map(({ name, message }: Record<string, string>) => `${name}: ${message}`)).toEqual([]);
-    expect(code).toBe(0);
-    console.log(
-      `${alive.length} leaked keys lived when it was killed, none ${dead.toFixed(1)} s later; ${trouble.told()}`,
-    );
-    for (const name of fleet.names) {
-      const keys = await fleet.keys(name);
-      const { id } = await fleet.served(name);
-      expect([name, keys]).toEqual([name, { [id]: "Active" }]);
-      expect(leaked).not.toContain(id);
+    /** Keys whose value died with whoever made them. */
+    const lost = new Set<string>();
+    for (const share of [0.5]) {
+      const killed = commands.start(fleet.place, emergency);
+      await trouble.until(() => trouble.deleted.length >= USERS * share);
+      await sleep(random.between(0, 500));
+      process.kill(killed.pid, "SIGKILL");
+      expect((await killed.ended).signal).toBe("SIGKILL");
+      await trouble.settled();
+      for (const [key, user] of trouble.created) {
+        const known = (await fleet.served(user)).id === key || (await fleet.kept(user)).includes(key);
+        if (!known) lost.add(key);
+      }
     }
-    expect(trouble.created).toHaveLength(USERS);
-    expect(trouble.deleted.toSorted()).toEqual(leaked.toSorted());
+    const alive = (await fleet.allKeys()).filter((key) => leaked.includes(key)).length;
+    expect(alive).toBeGreaterThan(0);
+
+    const began = Date.now();
+    const { code, stderr } = await commands.run(fleet.place, ...emergency);
+    const seconds = ((Date.now() - began) / 1000).toFixed(1);
+    // 1: a delete without an answer is not proven yet; the next run does.
+    expect([0, 1], stderr).toContain(code);
+    for (const name of fleet.names)
+      for (const [key, status] of Object.entries(await fleet.keys(name)))
+        expect([name, leaked.includes(key), status]).not.toEqual([name, true, "Active"]);
+    console.log(`${alive} leaked keys lived when it was killed, none ${seconds} s later; ${trouble.told()}`);
+
+    const rest = await commands.json(fleet.place, "run", "--tag", "prod", "--wait", "--wait-max", "1m");
+    const open = rest.document.secrets.filter(({ outcome }: { outcome: string }) => outcome !== "done");
+    expect(open.map(({ name, message }: Record<string, string>) => `${name}: ${message}`)).toEqual([]);
+    expect(rest.code).toBe(0);
+    const served: string[] = [];
+    for (const name of fleet.names) {
+      const { id } = await fleet.served(name);
+      expect([name, await fleet.keys(name)]).toEqual([name, { [id]: "Active" }]);
+      served.push(id);
+    }
+    // One key each, but where a value was lost before any store had it.
+    const again = [...trouble.created.keys()].filter((key) => !served.includes(key));
+    expect(new Set(again)).toEqual(new Set([...lost, ...trouble.untold]));
+    expect(trouble.created.size).toBe(USERS + again.length);
+    expect(new Set(trouble.deleted)).toEqual(new Set([...leaked, ...again]));
     expect(fleet.reads).toBeGreaterThan(USERS);
     expect(fleet.refusals).toEqual([]);
-  }, 240_000);
+  }, 300_000);
 });
 
 function sane({ code, stderr, stdout }: Ended): void {

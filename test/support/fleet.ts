@@ -1,5 +1,9 @@
 import { CreateUserCommand, IAMClient, ListAccessKeysCommand } from "@aws-sdk/client-iam";
-import { CreateSecretCommand, GetSecretValueCommand } from "@aws-sdk/client-secrets-manager";
+import {
+  CreateSecretCommand,
+  GetSecretValueCommand,
+  ListSecretVersionIdsCommand,
+} from "@aws-sdk/client-secrets-manager";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Place } from "./command-line.ts";
@@ -71,6 +75,16 @@ ${fleet.names.map(secret).join("")}`);
     const answer = await secretsManagerOf(this.moto).send(new GetSecretValueCommand({ SecretId: `prod/${name}` }));
     const { accessKeyId: id, secretAccessKey: secret } = JSON.parse(answer.SecretString ?? "{}");
     return { id, secret };
+  }
+
+  /** Key ids in every version of its secret, also in those that nobody is served. */
+  async kept(name: string): Promise<string[]> {
+    const manager = secretsManagerOf(this.moto);
+    const { Versions = [] } = await manager.send(new ListSecretVersionIdsCommand({ SecretId: `prod/${name}` }));
+    const values = await Promise.all(
+      Versions.map(({ VersionId }) => manager.send(new GetSecretValueCommand({ SecretId: `prod/${name}`, VersionId }))),
+    );
+    return values.flatMap(({ SecretString = "{}" }) => JSON.parse(SecretString).accessKeyId ?? []);
   }
 
   /** One consumer after the other reads its secret and uses what it read, round and round, until `close`. */
