@@ -4,7 +4,7 @@ import { newState, type SecretState } from "../core/model.ts";
 import { hintOf, outcomeOf, type Outcome, type ReasonCode } from "../core/reasons.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { describeState, type StateReport } from "../engine/report.ts";
-import type { RunResult } from "../engine/result.ts";
+import { helpFor, type RunResult } from "../engine/result.ts";
 import type { Paint } from "../ui/table.ts";
 import { table, whole } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
@@ -56,6 +56,7 @@ export function rowOf({ name, policy, state, rules, now, pausedAll = null, nextD
   const offset = now.wall - now.doc;
   const report = describeState(document, rules, offset, now.doc);
   const { until, ...standing } = standingOf(document, { policy, rules, pausedAll, now });
+  const paused = pausedAll === null ? document.paused : null;
   return {
     member: {
       ...report,
@@ -66,8 +67,7 @@ export function rowOf({ name, policy, state, rules, now, pausedAll = null, nextD
       owner: policy?.owner ?? null,
       actions: [],
     },
-    // To resume one secret is no help while everything is paused.
-    hints: pausedAll === null ? hintsOf(standing, name) : [],
+    hints: standing.outcome === "done" ? [] : helpFor({ ...standing, until }, name, { paused }),
   };
 }
 

@@ -1,13 +1,13 @@
 import type { Case, Decision } from "../core/case.ts";
 import { decide, inspect } from "../core/decide.ts";
 import type { SecretState } from "../core/model.ts";
-import { hintOf, outcomeOf } from "../core/reasons.ts";
+import { outcomeOf } from "../core/reasons.ts";
 import { transition } from "../core/transition.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
 import { Observer } from "./observe.ts";
-import { pausedIn } from "./result.ts";
+import { helpFor, pausedIn } from "./result.ts";
 import type { PausedAll, RunResult } from "./result.ts";
 import type { Step } from "./timeline.ts";
 import { timeline } from "./timeline.ts";
@@ -86,7 +86,6 @@ function present(
         : "look at the providers";
     return { ...base, outcome: "waiting", reason: "settling", message: `next: ${next}`, until: null, hints: [], next };
   }
-  const hint = hintOf(decision.reason, ports.rules.name);
   const until = decision.decision === "wait" && decision.until !== null ? decision.until + offset : null;
   const outcome = decision.decision === "wait" ? outcomeOf(decision.reason) : decision.decision;
   return {
@@ -95,7 +94,7 @@ function present(
     reason: decision.reason,
     message: decision.message,
     until,
-    hints: hint === null ? [] : [hint],
+    hints: helpFor({ ...decision, until }, ports.rules.name, state),
     next: null,
   };
 }

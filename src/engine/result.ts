@@ -102,6 +102,26 @@ export function conclude(decision: Standing, run: Account): RunResult {
   return ended(outcome, decision.reason, decision.message, until, run, "hint" in decision ? decision.hint : undefined);
 }
 
+/** What helps on: the decision's own hint, then the one that its reason always has. */
+export function helpFor(
+  {
+    reason,
+    until,
+    hint,
+  }: { readonly reason: ReasonCode; readonly until: Instant | null; readonly hint?: string | undefined },
+  name: string,
+  state: Pick<SecretState, "paused"> | null,
+): string[] {
+  const isAnothers = reason === "paused" && (state?.paused ?? null) === null;
+  const usual = isAnothers ? pauseHint(until) : hintOf(reason, name);
+  return [hint, usual].filter((one) => one != null);
+}
+
+/** Of a pause that is not the secret's own: a blackout ends by itself, a pause of everything does not. */
+function pauseHint(until: Instant | null): string {
+  return until === null ? "keyturn resume" : "one of the policy's blackouts is under way";
+}
+
 export function ended(
   outcome: Outcome,
   reason: ReasonCode,
@@ -110,8 +130,8 @@ export function ended(
   run: Account,
   own?: string,
 ): RunResult {
-  const hints = [own, hintOf(reason, run.name)].filter((hint) => hint != null);
   const { name, state, actions } = run;
+  const hints = helpFor({ reason, until, hint: own }, name, state);
   return {
     name,
     outcome,
