@@ -9,6 +9,7 @@ import { hanging, plain } from "../ui/text.ts";
 import { eachWired } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
 import { ranRow } from "./members.ts";
+import { pauseOf } from "./pause.ts";
 import type { Session } from "./session.ts";
 import { nextDue } from "./subject.ts";
 import { verb } from "./verb.ts";
@@ -33,15 +34,17 @@ export const doctor = verb({
     const examined: Examined[] = [];
     const report = await eachWired(session, secrets, async (secret, ports) => {
       const parts = await examine(session, secret, ports);
-      const seen = await preview(deps, ports, { looks: true, force: true, signal: session.signal });
+      const pausedAll = await pauseOf(deps.state, secret, session.now());
+      const seen = await preview(deps, ports, { looks: true, force: true, signal: session.signal, pausedAll });
       const blocks = seen.outcome === "blocked" || seen.outcome === "failed";
+      const stands = blocks || seen.reason === "paused";
       const rotation: Examined = {
         secret: secret.name,
         part: "rotation",
         verdict: blocks ? "blocks" : "ok",
         reason: blocks ? seen.reason : null,
-        message: blocks ? seen.message : "could begin now",
-        hint: blocks ? (seen.hints[0] ?? null) : null,
+        message: stands ? seen.message : "could begin now",
+        hint: stands ? (seen.hints[0] ?? null) : null,
       };
       examined.push(...parts, rotation);
       const worst = [...parts, rotation].find(({ verdict }) => verdict === "blocks");

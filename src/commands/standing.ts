@@ -38,8 +38,7 @@ export function standingOf(state: SecretState, around: Surroundings): Standing {
   return (
     stopped(state) ??
     forgotten(state, policy) ??
-    (pausedAll === null ? null : say("paused", `everything is paused by ${pausedAll.by}: ${pausedAll.reason}`)) ??
-    blackout(state, around) ??
+    (canPause(state) ? (paused(pausedAll) ?? blackout(state, around)) : null) ??
     found(state, around) ??
     held(state, now) ??
     inFlight(state, around) ??
@@ -59,6 +58,15 @@ function stopped({ stopped: stop, rotation }: SecretState): Standing | null {
 
 function forgotten(state: SecretState, policy: SecretPolicy | null): Standing | null {
   return policy === null && living(state).length > 0 ? say("not-in-policy") : null;
+}
+
+/** An emergency goes on in a pause, and so does a rollback until the old value is back. */
+function canPause(state: SecretState): boolean {
+  return state.incident === null && phaseOf(state) !== "rolling-back";
+}
+
+function paused(all: Pause | null): Standing | null {
+  return all === null ? null : say("paused", `everything is paused by ${all.by}: ${all.reason}`);
 }
 
 /** Where nothing goes on there is nothing that it keeps. */
@@ -90,7 +98,8 @@ function heldBy({ holds }: SecretState, now: Now): Hold | undefined {
 }
 
 function held(state: SecretState, now: Now): Standing | null {
-  if (state.paused !== null) return say("paused", `paused by ${state.paused.by}: ${state.paused.reason}`);
+  if (state.paused !== null && canPause(state))
+    return say("paused", `paused by ${state.paused.by}: ${state.paused.reason}`);
   const hold = heldBy(state, now);
   if (hold === undefined || (state.rotation === null && living(state).length < 2)) return null;
   return say("held", `held by ${hold.by}: ${hold.reason}`);

@@ -31,6 +31,8 @@ describe("a blackout", () => {
     const two = await b.json("rotate", "two");
     expect(only(two.document)).toMatchObject({ outcome: "waiting", reason: "paused" });
     expect(await b.authority.list("two")).toEqual([]);
+    const examined = (await b.json("doctor", "two")).document.doctor;
+    expect(examined.at(-1)).toMatchObject({ part: "rotation", verdict: "ok", message: frozen.message });
     expect((await b.json("emergency", "one", "--grace", "0s", "--yes")).code).toBe(0);
     const [key, ...others] = await b.authority.list("one");
     expect([key?.status, others]).toEqual(["enabled", []]);
