@@ -1,5 +1,7 @@
 import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { generateX25519Identity } from "age-encryption";
 import type { TestAuthority } from "./authority.ts";
 import { Place, policyText, type CommandLine, type PolicyText, type Running } from "./command-line.ts";
 import type { Postgres } from "./postgres.ts";
@@ -23,6 +25,7 @@ export class WorkerFleet {
     private readonly authority: TestAuthority,
     private readonly commands: CommandLine,
     private readonly postgres: Postgres,
+    private readonly stores: string | undefined,
   ) {
     this.names = Array.from({ length: size }, (_, at) => `s${at + 1}`);
     const url = postgres.url({ database, query: "sslmode=disable" });
@@ -35,8 +38,12 @@ export class WorkerFleet {
     authority: TestAuthority,
     commands: CommandLine,
     postgres: Postgres,
+    stores?: string,
   ): Promise<WorkerFleet> {
-    const fleet = new WorkerFleet(await postgres.database(), size, prefix, authority, commands, postgres);
+    const fleet = new WorkerFleet(await postgres.database(), size, prefix, authority, commands, postgres, stores);
+    // One for all: workers of several machines have it, and make none.
+    mkdirSync(fleet.place.path(".keyturn"), { mode: 0o700 });
+    writeFileSync(fleet.place.path(".keyturn/identity"), `${await generateX25519Identity()}\n`, { mode: 0o600 });
     for (const name of fleet.names) await authority.addClient(fleet.client(name), { maxKeys: 3 });
     return fleet;
   }
@@ -47,7 +54,8 @@ export class WorkerFleet {
 
   /** @param schedule as the policy has it: `every: 1h`, `cron: …` */
   policy(schedule: string, text: PolicyText = {}): void {
-    const secrets = this.names.map((name) => ({ name, client: this.client(name), maxKeys: 3 }));
+    const stores = this.stores === undefined ? {} : { stores: this.stores };
+    const secrets = this.names.map((name) => ({ name, client: this.client(name), maxKeys: 3, ...stores }));
     const whole = policyText(this.authority.url, secrets, {
       every: "1h",
       lease: "2s",
