@@ -75,13 +75,16 @@ function unreached(error: unknown, place: StatePlace): ProviderError {
   if (hasNoTls(error)) return place.failure("denied", "the server speaks no TLS", "set sslmode as the server needs it");
   if (typeof code !== "string" && typeof message === "string") {
     // pg's own words for what it saw.
-    if (/timeout/i.test(message)) return place.unavailable("the server does not answer in time");
+    if (/timeout/i.test(message)) return place.unavailable("the server does not answer in time", REACH);
     if (/SASL|SCRAM|authentication/i.test(message))
       return place.failure("unauthenticated", "the server asks for a way to log in that is not known here");
-    if (/terminated|closed|ended|not queryable/i.test(message)) return place.unavailable("the connection was closed");
+    if (/terminated|closed|ended|not queryable/i.test(message))
+      return place.unavailable("the connection was closed", REACH);
   }
-  return place.unavailable(explain(error));
+  return place.unavailable(explain(error), REACH);
 }
+
+const REACH = "check host and port, that the server is up, and that it can be reached from here: pg_isready";
 
 /** What pg says where TLS is asked for and the server has none. */
 export function hasNoTls(error: unknown): boolean {

@@ -38,6 +38,18 @@ export class StatePlace {
     return new ProviderError(kind, "no", `the state in ${this.location}: ${why}`, hint === undefined ? {} : { hint });
   }
 
+  /**
+   * What went wrong on the way to the state, told as such: the same provider may hold secrets as well.
+   *
+   * @param hint for what could not be reached, where the error has none of its own
+   */
+  told(error: unknown, hint: string): unknown {
+    if (!(error instanceof ProviderError)) return error;
+    const { kind, applied, message, detail } = error;
+    const more = kind === "unavailable" ? { hint, ...detail } : detail;
+    return new ProviderError(kind, applied, `the state in ${this.location}: ${message}`, more);
+  }
+
   /** @throws UserError `state-damaged`, `state-newer` */
   document(name: string, text: string): SecretState {
     return this.checked(name, this.json(text, `the document of "${name}"`));

@@ -125,15 +125,14 @@ export class S3Objects {
     return new ProviderError("unavailable", applied, `${action}: not an answer of S3`);
   }
 
-  #failure(thrown: unknown): ProviderError {
+  #failure(thrown: unknown): unknown {
     const error = ProviderError.from(thrown);
-    const hint = HINTS[awsCodeOf(error)] ?? error.detail.hint;
-    const detail = { ...error.detail, ...(hint !== undefined && { hint }) };
-    return new ProviderError(
-      error.kind,
-      error.applied,
-      `the state in ${this.place.location}: ${error.message}`,
-      detail,
+    const hint = HINTS[awsCodeOf(error)];
+    const { kind, applied, message, detail } = error;
+    const hinted = hint === undefined ? error : new ProviderError(kind, applied, message, { ...detail, hint });
+    return this.place.told(
+      hinted,
+      "check `region`, `endpoint` (AWS_ENDPOINT_URL), and that it can be reached from here",
     );
   }
 }

@@ -5,7 +5,7 @@ import type { Ctx } from "../../ports/context.ts";
 import type { StatePlace } from "../state-place.ts";
 import { isAbsent, isCasRefusal, read } from "../vault-answer.ts";
 import { mountAt } from "../vault-checks.ts";
-import { segments } from "../vault-connection.ts";
+import { segments, type Received } from "../vault-connection.ts";
 import type { Vault, VaultCall } from "../vault.ts";
 
 const revision = z.object({ version: z.number(), created_time: z.string(), deletion_time: z.string() });
@@ -41,10 +41,10 @@ export class VaultEntries {
    */
   async get(path: string): Promise<Held | null> {
     const call = this.#call("GET", ["data", path], `reading ${path}`, ["read"]);
-    const answer = await this.vault.ask(call, CTX);
+    const answer = await this.#told(this.vault.ask(call, CTX));
     if (isAbsent(answer)) return null;
     const isDeleted = answer.status === 404 && held.safeParse(answer.body).success;
-    if (answer.status !== 200 && !isDeleted) throw this.vault.failure(answer, call);
+    if (answer.status !== 200 && !isDeleted) throw this.#failure(answer, call);
     const { data, metadata } = read(held, answer, this.vault.asked(call)).data;
     const { version, created_time: createdTime, deletion_time: ends } = metadata;
     if (data === null) throw this.#deleted(path, version);
@@ -66,9 +66,9 @@ export class VaultEntries {
       body: { options: { cas: over }, data },
       mutates: true,
     };
-    const answer = await this.vault.ask(call, CTX);
+    const answer = await this.#told(this.vault.ask(call, CTX));
     if (isCasRefusal(answer)) return null;
-    if (answer.status !== 200) throw this.vault.failure(answer, call);
+    if (answer.status !== 200) throw this.#failure(answer, call);
     const {
       version,
       created_time: createdTime,
@@ -82,7 +82,8 @@ export class VaultEntries {
   async keep(path: string, versions: number): Promise<void> {
     await this.#check();
     const call = this.#call("POST", ["metadata", path], `setting up ${path}`, ["create", "update"]);
-    await this.vault.do({ ...call, body: { max_versions: versions, cas_required: true }, mutates: true }, CTX);
+    const body = { max_versions: versions, cas_required: true };
+    await this.#told(this.vault.do({ ...call, body, mutates: true }, CTX));
   }
 
   /** Names below a path, folders with a slash at their end; none where there is no such path. */
@@ -90,9 +91,9 @@ export class VaultEntries {
     const list = this.#call("GET", ["metadata", path], `listing ${path}`, ["list"]);
     // LIST is no method that every proxy lets through.
     const call = { ...list, path: `${list.path}?list=true` };
-    const answer = await this.vault.ask(call, CTX);
+    const answer = await this.#told(this.vault.ask(call, CTX));
     if (isAbsent(answer)) return [];
-    if (answer.status !== 200) throw this.vault.failure(answer, call);
+    if (answer.status !== 200) throw this.#failure(answer, call);
     return read(keys, answer, this.vault.asked(call)).data.keys.toSorted();
   }
 
@@ -119,7 +120,7 @@ export class VaultEntries {
   }
 
   async #mustHaveVersions(): Promise<void> {
-    const mount = await mountAt(this.vault, this.mount, CTX);
+    const mount = await this.#told(mountAt(this.vault, this.mount, CTX));
     if (mount === null) {
       const why = `there is no mount ${this.mount}/ that the token may use`;
       throw new ProviderError("not-found", "no", `the state in ${this.place.location}: ${why}`, {
@@ -134,6 +135,18 @@ export class VaultEntries {
     });
   }
 
+  async #told<T>(asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      throw this.place.told(error, REACH);
+    }
+  }
+
+  #failure(answer: Received, call: VaultCall): unknown {
+    return this.place.told(this.vault.failure(answer, call), REACH);
+  }
+
   #call(
     method: VaultCall["method"],
     [kind, path]: readonly [string, string],
@@ -143,6 +156,8 @@ export class VaultEntries {
     return { method, path: segments(this.mount, kind, path), what, needs };
   }
 }
+
+const REACH = "check VAULT_ADDR or `address`, that Vault can be reached from here, and that it is up: vault status";
 
 /** The state stands outside of rotations: nothing fences it but its own conditions. */
 const CTX: Ctx = { signal: new AbortController().signal, fence: () => {}, attempt: 1, rotationId: null };
