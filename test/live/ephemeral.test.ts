@@ -7,7 +7,7 @@ import { Random } from "../simulation/random.ts";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, Place, policyText, type Ended } from "../support/command-line.ts";
 import { startProxy, type Proxy } from "../support/proxy.ts";
-import { machines } from "../support/machines.ts";
+import { machine } from "../support/machine.ts";
 import { ACCOUNT, REGION } from "../support/moto.ts";
 import { servers, SHARED, startShared, stopShared } from "../support/shared-state.ts";
 
@@ -154,7 +154,7 @@ class Journey {
     const secret = { name: "one", client: this.name, maxKeys: 5, stores };
     place.policy(policyText(this.proxy.url, [secret], { minimum: "1s", soak: "1s", state: 'url: "${env:STATE_URL}"' }));
     const [issued, staged] = [this.proxy.issued.size, await this.staged()];
-    const running = commands.start(place, args, { prefix: machines(`job-${++this.jobs}`) });
+    const running = commands.start(place, args, { prefix: machine(`job-${++this.jobs}`) });
     const timer = after === null ? undefined : setTimeout(() => running.child.kill("SIGKILL"), after);
     const ended = await running.ended;
     clearTimeout(timer);
