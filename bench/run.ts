@@ -95,6 +95,10 @@ The last long simulation (\`npm run bench:simulation\`; SIMULATION.md also has e
 
 ${blockOf("SIMULATION.md")}
 
+The last \`npm run stress\`: two processes and one secret, on each state that machines can share:
+
+${blockOf("STRESS.md")}
+
 The last measurement of AWS and Vault (\`npm run bench:aws\`, against moto and OpenBao):
 
 ${blockOf("AWS.md")}
