@@ -2,7 +2,7 @@ import type { Instant } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
 import type { SecretState } from "../core/model.ts";
 import { newState } from "../core/model.ts";
-import { seal } from "../core/outbox.ts";
+import { AUDIT, seal } from "../core/outbox.ts";
 import type { Now } from "../core/rules.ts";
 import { transition } from "../core/transition.ts";
 import type { Revision } from "../ports/state.ts";
@@ -69,8 +69,9 @@ export class Document {
 
   async #commit(facts: readonly Fact[]): Promise<"saved" | "stale"> {
     const now = this.now();
+    const before = this.#revision === null ? await this.#onTopOfLog() : this.#state;
     const options = { guardLeaked: !this.deps.off?.has("compromised-stamp"), mayLand: !this.deps.off?.has("may-land") };
-    const changed = facts.reduce((state, fact) => transition(state, fact, now, options), this.#state);
+    const changed = facts.reduce((state, fact) => transition(state, fact, now, options), before);
     const next = seal(changed, this.deps.random(8), this.deps.hash);
     const saved = await this.deps.state.save(this.name, next, this.#revision);
     if (saved.result === "saved") {
@@ -79,6 +80,14 @@ export class Document {
     }
     await this.#load();
     return this.#state.commitId === next.commitId ? "saved" : "stale";
+  }
+
+  /** The audit log outlives a document that was forgotten: a new one goes on with its chain. */
+  async #onTopOfLog(): Promise<SecretState> {
+    const newest = (await this.deps.state.audit.read(this.name, 1)).at(-1);
+    if (newest === undefined) return this.#state;
+    const { seq, hash } = newest;
+    return { ...this.#state, outbox: { ...this.#state.outbox, seq, hash, cursors: { [AUDIT]: seq } } };
   }
 
   async #load(): Promise<void> {

@@ -1,3 +1,4 @@
+import { UserError } from "../core/errors.ts";
 import type { Fact } from "../core/facts.ts";
 import type { SecretState, StateEvent } from "../core/model.ts";
 import { topicOf, type EventType } from "../core/events.ts";
@@ -10,16 +11,22 @@ import type { EngineDeps, SecretPorts } from "./deps.ts";
 
 const MAX_BACKOFF = 3_600_000;
 
-/** Copies events to the audit log; a document's own events are known to it as soon as the log is reachable. */
-export async function audit(deps: EngineDeps, state: SecretState): Promise<"up-to-date" | "copied" | "unavailable"> {
+/**
+ * Copies events to the audit log; a document's own events are known to it as soon as the log is reachable. `damaged`:
+ * it tells otherwise than the document, which no later try will change.
+ */
+export async function audit(
+  deps: EngineDeps,
+  state: SecretState,
+): Promise<"up-to-date" | "copied" | "unavailable" | "damaged"> {
   const have = state.outbox.cursors[AUDIT] ?? 0;
   const entries = state.outbox.events.filter((event) => event.seq > have).map((event) => entryOf(state.name, event));
   if (entries.length === 0) return "up-to-date";
   try {
     await deps.state.audit.append(entries);
     return "copied";
-  } catch {
-    return "unavailable";
+  } catch (error) {
+    return error instanceof UserError && error.code === "state-damaged" ? "damaged" : "unavailable";
   }
 }
 

@@ -178,6 +178,9 @@ export function stateBackendContract(name: string, make: () => Promise<StateUnde
         await state.audit.append([entry("a", 1)]);
         await state.remove("a", revision);
         expect(await state.audit.read("a", 10)).toEqual([entry("a", 1)]);
+        await save(state, document("a", "c2"), null);
+        await state.audit.append([entry("a", 2)]);
+        expect(await (await open()).audit.read("a", 1)).toEqual([entry("a", 2)]);
       });
     });
   });
