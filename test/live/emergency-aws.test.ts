@@ -60,6 +60,7 @@ describe.runIf(there)("an emergency over fifty IAM users", () => {
         expect([name, leaked.includes(key), status]).not.toEqual([name, true, "Active"]);
     console.log(`${alive} leaked keys lived when it was killed, none ${seconds} s later; ${trouble.told()}`);
 
+    trouble.end();
     const rest = await commands.json(fleet.place, "run", "--tag", "prod", "--wait", "--wait-max", "1m");
     const open = rest.document.secrets.filter(({ outcome }: { outcome: string }) => outcome !== "done");
     expect(open.map(({ name, message }: Record<string, string>) => `${name}: ${message}`)).toEqual([]);

@@ -12,6 +12,8 @@ export interface Trouble {
   /** Key ids that IAM deleted. */
   readonly deleted: readonly string[];
   until(holds: () => boolean): Promise<void>;
+  /** From now on every call is passed on, and answered. */
+  end(): void;
   /** No call is on its way to AWS any more, whoever sent it. */
   settled(): Promise<void>;
   told(): string;
@@ -33,10 +35,10 @@ export function inTrouble(wire: Wire, random: Random): Trouble {
     return failing(call, status);
   };
   wire.reset();
-  let onTheWay = 0;
+  let [onTheWay, over] = [0, false];
   wire.instead = (call) => {
-    if (random.chance(0.0025)) return refuse(call, 429);
-    if (random.chance(0.01)) return refuse(call, 500);
+    if (!over && random.chance(0.0025)) return refuse(call, 429);
+    if (!over && random.chance(0.01)) return refuse(call, 500);
     onTheWay++;
     return null;
   };
@@ -46,15 +48,15 @@ export function inTrouble(wire: Wire, random: Random): Trouble {
     if (call.action === "CreateAccessKey") {
       const id = /<AccessKeyId>(\w+)</.exec(answer.body)?.[1] ?? "";
       created.set(id, call.param("UserName") ?? "");
-      if (created.size % LOST.CreateAccessKey !== 0) return answer;
+      if (over || created.size % LOST.CreateAccessKey !== 0) return answer;
       untold.push(id);
       return refuse(call, 500);
     }
     if (call.action === "DeleteAccessKey") {
       deleted.push(call.param("AccessKeyId") ?? "");
-      return deleted.length % LOST.DeleteAccessKey === 0 ? refuse(call, 500) : answer;
+      return !over && deleted.length % LOST.DeleteAccessKey === 0 ? refuse(call, 500) : answer;
     }
-    return random.chance(0.01) ? refuse(call, 500) : answer;
+    return !over && random.chance(0.01) ? refuse(call, 500) : answer;
   };
   const until = async (holds: () => boolean): Promise<void> => {
     for (let waited = 0; !holds(); waited += 20) {
@@ -67,6 +69,7 @@ export function inTrouble(wire: Wire, random: Random): Trouble {
     untold,
     deleted,
     until,
+    end: () => void (over = true),
     settled: () => until(() => onTheWay === 0),
     told: () => `${counts[429]} answers 429, ${counts[500]} answers 500 of ${wire.calls.length} calls`,
   };
