@@ -1,4 +1,5 @@
 import type { SecretPolicy } from "../config/model.ts";
+import type { Duration } from "../core/duration.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
 import { hintOf, REASONS, type ReasonCode } from "../core/reasons.ts";
 import type { Word } from "../core/words.ts";
@@ -19,6 +20,10 @@ import type { Report } from "./verb.ts";
 export interface Advance extends Pick<RunOptions, "start" | "sit" | "waitMax"> {
   /** Said to all of them before the first one runs: who kills the command has told them all the same. */
   readonly word?: (secret: SecretPolicy) => Word;
+  /** The word is said even where a secret's adapters cannot be made here: others go on with it. */
+  readonly regardless?: boolean;
+  /** How long at least another run's lease is waited for; ms. */
+  readonly patience?: Duration;
   /** Secrets that have nothing to do. */
   readonly known?: ReadonlyMap<string, Row>;
 }
@@ -27,7 +32,7 @@ export interface Advance extends Pick<RunOptions, "start" | "sit" | "waitMax"> {
 export async function advance(
   session: Session,
   secrets: readonly SecretPolicy[],
-  { word, known, ...how }: Advance,
+  { word, known, patience = 0, regardless = false, ...how }: Advance,
 ): Promise<Report> {
   const deps = await session.engine();
   const { signal, globals } = session;
@@ -39,14 +44,16 @@ export async function advance(
   const options: RunOptions = {
     ...how,
     signal,
-    lockTimeout: globals.lockTimeout,
+    lockTimeout: Math.max(globals.lockTimeout, patience),
     onProgress: (what) => progress.tell(what),
   };
-  const tell = async (secret: SecretPolicy, { rules }: SecretPorts): Promise<Row | null> => {
-    const said = word === undefined ? null : await say(deps, secret.name, word(secret));
+  const tell = async (secret: SecretPolicy, ports: SecretPorts | null): Promise<Row | null> => {
+    const said =
+      word === undefined || (ports === null && !regardless) ? null : await say(deps, secret.name, word(secret));
     if (said === null || said.ok) return null;
     const loaded = said.state === null ? null : { state: said.state, age: 0 };
-    return refused(rowOf(await subjectOf(session, secret.name, loaded, rules)), said.reason, said.message);
+    const subject = await subjectOf(session, secret.name, loaded, ports?.rules ?? null);
+    return refused(rowOf(subject), said.reason, said.message);
   };
   const work = async (secret: SecretPolicy, ports: SecretPorts, aside: Aside): Promise<Row> => {
     const result = await runSecret(deps, ports, {
@@ -70,8 +77,8 @@ export async function advance(
 interface Around {
   /** Of secrets that have nothing to do. */
   readonly known?: ReadonlyMap<string, Row> | undefined;
-  /** Done for all before any work begins; a row ends that secret's part. */
-  readonly first?: (secret: SecretPolicy, ports: SecretPorts) => Promise<Row | null>;
+  /** Done for all before any work begins; a row ends that secret's part. null: its adapters cannot be made. */
+  readonly first?: (secret: SecretPolicy, ports: SecretPorts | null) => Promise<Row | null>;
 }
 
 /**
@@ -86,20 +93,21 @@ export async function eachWired(
 ): Promise<Report> {
   const open = secrets.filter(({ name }) => !known.has(name));
   const wired = await Promise.all(open.map((secret) => guarded(() => session.ports(secret))));
-  if (wired.length > 0 && wired.length === secrets.length && wired.every(isFailed)) throw (wired[0] as Failed).failed;
   const places = open.map((secret, index) => ({ secret, ports: wired[index] as Guarded<SecretPorts> }));
   const crew = new Crew((await session.policy()).maxConcurrent);
   const ready = await Promise.all(
     places.map(({ secret, ports }) =>
-      crew.work(secret, async () => (isFailed(ports) ? ports : guarded(() => first(secret, ports.value)))),
+      crew.work(secret, () => guarded(() => first(secret, isFailed(ports) ? null : ports.value))),
     ),
   );
+  if (wired.length > 0 && wired.length === secrets.length && wired.every(isFailed)) throw (wired[0] as Failed).failed;
   const found = await Promise.all(
     places.map(({ secret, ports }, index) =>
       crew.work(secret, async (aside) => {
         const before = ready[index] as Guarded<Row | null>;
         if (isFailed(before)) return failedRow(session, secret, before.failed);
-        if (isFailed(ports) || before.value !== null) return before.value as Row;
+        if (before.value !== null) return before.value;
+        if (isFailed(ports)) return failedRow(session, secret, ports.failed);
         const row = await guarded(() => work(secret, ports.value, aside));
         return isFailed(row) ? failedRow(session, secret, row.failed) : row.value;
       }),

@@ -1,6 +1,7 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { formatDuration, type Duration } from "../core/duration.ts";
 import { living, type DeliveryState, type Version } from "../core/model.ts";
+import { meantBy } from "../core/said.ts";
 import type { Word } from "../core/words.ts";
 import { confirm } from "../ui/prompt.ts";
 import { count, plain } from "../ui/text.ts";
@@ -14,6 +15,8 @@ import { subjectOf } from "./subject.ts";
 import { verb } from "./verb.ts";
 
 const GRACE = 300_000;
+/** Whoever holds the lease now is at the same work, or hangs and loses it. */
+const PATIENCE = 600_000;
 /** So long after an emergency has ended the same command means the keys that are dead by now. */
 const AGAIN = 3_600_000;
 
@@ -64,6 +67,8 @@ export const emergency = verb({
       start: true,
       sit: "dead",
       waitMax: null,
+      patience: PATIENCE,
+      regardless: true,
       word,
       known,
     });
@@ -78,8 +83,9 @@ export const emergency = verb({
 });
 
 /**
- * Secrets whose keys an emergency has replaced just now: the same command, typed again after it was killed, means the
- * keys that it meant, not the ones that took their place.
+ * Secrets whose keys an emergency has replaced just now, while others of the chosen ones are still in theirs: that is
+ * the same command, typed again after it was killed, and it means the keys that it meant, not the ones that took their
+ * place. Once all of them have ended it is a new emergency.
  */
 async function answered(session: Session, secrets: readonly SecretPolicy[]): Promise<Map<string, Row>> {
   const documents = await documentsOf(
@@ -87,12 +93,16 @@ async function answered(session: Session, secrets: readonly SecretPolicy[]): Pro
     secrets.map(({ name }) => name),
   );
   const rows = new Map<string, Row>();
-  for (const { name } of secrets) {
+  const isResumed = secrets.some(({ name }) => (documents.get(name)?.state.incident ?? null) !== null);
+  for (const { name } of isResumed ? secrets : []) {
     const loaded = documents.get(name);
     if (loaded === undefined) continue;
-    const { last, rotation, incident, clock } = loaded.state;
+    const { last, rotation, incident, clock, versions } = loaded.state;
     const ago = clock + loaded.age - (last?.endedAt ?? -Infinity);
     if (rotation !== null || incident !== null || last?.reason !== "emergency" || ago > AGAIN) continue;
+    // Its key has to be the answer: an emergency over a version that was still on its way replaces nothing.
+    const current = versions.find(({ status }) => status === "current");
+    if (current === undefined || current.since < (last.startedAt ?? Infinity)) continue;
     const message = `an emergency replaced its keys ${formatDuration(Math.round(ago / 1000) * 1000)} ago; to replace this one too, name it: --key-version`;
     const said = { outcome: "done", reason: "not-due", message, until: null } as const;
     rows.set(name, withSaid(rowOf(await subjectOf(session, name, loaded)), said, []));
@@ -146,9 +156,10 @@ async function victimsOf(
   for (const { name } of secrets) {
     const loaded = await state.load(name);
     if (loaded === null) continue;
-    const named = leaked?.get(name);
-    const versions = living(loaded.state).filter(({ id }) => named === undefined || named.includes(id));
-    victims.set(name, { versions, deliveries: loaded.state.deliveries });
+    victims.set(name, {
+      versions: meantBy(loaded.state, leaked?.get(name) ?? null),
+      deliveries: loaded.state.deliveries,
+    });
   }
   return victims;
 }

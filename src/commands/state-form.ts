@@ -17,7 +17,7 @@ const eventType = text as unknown as z.ZodType<EventType>;
 const reasonCode = text as unknown as z.ZodType<ReasonCode>;
 
 const caller = z.strictObject({
-  last: instant,
+  last: maybeInstant,
   gap: z.number(),
   count: z.number(),
   deniedAt: maybeInstant,
@@ -31,6 +31,8 @@ const memory = z.strictObject({
   at: instant,
   unknown: maybeText,
   who: z.record(text, caller),
+  consumers: z.record(text, z.strictObject({ last: instant, gap: z.number() })).exactOptional(),
+  ahead: z.number().exactOptional(),
 });
 
 const version = z.strictObject({
@@ -148,6 +150,7 @@ const state = z.strictObject({
     .strictObject({
       id: text,
       reason: rotation.shape.reason,
+      startedAt: instant.exactOptional(),
       endedAt: instant,
       outcome: z.enum(["done", "rolled-back"]),
     })

@@ -65,7 +65,9 @@ function sharedOwners(secrets: readonly SecretDraft[], gathered: Gathered): void
     if (other === undefined) continue;
     const fits = (issuer.owner?.slots ?? Infinity) >= 2 * (others.length + 1);
     const why = fits ? "each takes the keys of the other for a stranger's" : "its slots hold one rotation at a time";
-    const issue = valueIssue(["secrets", policy.name, "issuer"], `is the same owner as that of ${other}: ${why}`);
+    const at = ["secrets", policy.name, "issuer"];
+    const hint = fits ? undefined : `keep one of them, with the stores of both`;
+    const issue = valueIssue(at, `is the same owner as that of ${other}: ${why}`, hint);
     (fits ? gathered.warnings : gathered.issues).push(issue);
   }
 }
@@ -107,7 +109,11 @@ function clashes(secrets: readonly SecretDraft[]): Issue[] {
       }
       if (other)
         issues.push(
-          valueIssue(delivery.deliveryAt, `writes the same field of the same object as ${formatPath(other)}`),
+          valueIssue(
+            delivery.deliveryAt,
+            `writes the same field of the same object as ${formatPath(other)}`,
+            "give one of them other `fields`, or another name",
+          ),
         );
     }
   }

@@ -53,7 +53,9 @@ export function outageAccepted(c: Case, victim: Version): boolean {
 
 export const guardHolds: Check = (c, victim) => {
   const hold = c.state.holds.find((h) => h.until === null || h.until > c.now.wall);
-  if (hold === undefined || isOff(c, "holds") || (victim.compromised && c.state.incident?.overrideHold)) return null;
+  // The value of a dead key keeps nobody: where a person overrides holds it goes, too.
+  const overridden = (victim.compromised || victim.status === "destroyed") && c.state.incident?.overrideHold;
+  if (hold === undefined || isOff(c, "holds") || overridden) return null;
   const message = `held by ${hold.by}: ${hold.reason}`;
   return c.state.incident === null ? wait("held", message, null) : blocked("held", message);
 };
@@ -137,9 +139,11 @@ export const nothingForgotten: Check = (c, victim) => {
 /** A person's word about one store: what it serves is no longer asked. */
 export function isAcked(c: Case, delivery: { readonly use: string; readonly name: string }): boolean {
   const goal = ackedVersion(c.state);
-  return c.state.acks.some(
-    (ack) => ack.kind === "store" && ack.version === goal && (ack.name === delivery.use || ack.name === delivery.name),
+  const names = new Set(
+    [...c.rules.deliveries, ...c.state.deliveries].flatMap((d) => (d.use === delivery.use ? [d.name] : [])),
   );
+  const known = names.size === 1 ? [delivery.use, delivery.name] : [delivery.name];
+  return c.state.acks.some((ack) => ack.kind === "store" && ack.version === goal && known.includes(ack.name));
 }
 
 /** A write of the victim without an answer is written over before it is revoked: authority first, then the mirrors. */

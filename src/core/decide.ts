@@ -5,7 +5,7 @@ import { formatDuration } from "./duration.ts";
 import { mint } from "./mint.ts";
 import type { Intent } from "./model.ts";
 import { deliveryOf, living } from "./model.ts";
-import { cleanUp, resolveMints } from "./orphans.ts";
+import { cleanUp, leftover, resolveMints } from "./orphans.ts";
 import { retireOthers, revoke } from "./retire.ts";
 import { settleOf } from "./rules.ts";
 import { lookAgain, serve } from "./serve.ts";
@@ -110,6 +110,8 @@ function revokeFirst(c: Case): Decision | null {
 
 function beginWhenDue(c: Case): Decision | null {
   if (c.state.rotation !== null) return null;
+  const left = leftover(c);
+  if (left !== null) return left;
   const { stopped, paused } = c.state;
   const served = wanted(c);
   if (c.state.lookAgainAt !== null) return null;
@@ -146,7 +148,7 @@ function finish(c: Case): Decision | null {
   const leaked = living(c.state).find((v) => v.compromised);
   if (leaked !== undefined)
     return blocked("compromised", `${leaked.id} has leaked and still lives`, `keyturn emergency ${c.rules.name}`);
-  const landing = unsettled(c);
+  const landing = unsettled(c) ?? leftover(c);
   if (landing !== null) return landing;
   if (c.state.lookAgainAt !== null)
     return wait("settling", "what is served is looked at once more, later", c.state.lookAgainAt);

@@ -65,7 +65,7 @@ export type Fact =
   /** It drifted, and a person wants ours pushed again. */
   | { readonly fact: "delivery-lost"; readonly delivery: DeliveryId }
   | { readonly fact: "verified"; readonly version: VersionId; readonly result: "accepted" | "rejected" | "unknown" }
-  | { readonly fact: "hook-done"; readonly hook: string }
+  | { readonly fact: "hook-done"; readonly hook: string; readonly rotation: string | null }
   | { readonly fact: "overlap-started"; readonly from: Instant }
   | {
       readonly fact: "usage-looked";
@@ -75,6 +75,8 @@ export type Fact =
   | { readonly fact: "escalated"; readonly who: readonly string[] }
   | {
       readonly fact: "failed";
+      /** Whose step it is: another rotation has nothing to do with it. */
+      readonly rotation: string | null;
       readonly failure: Omit<Failure, "count" | "at" | "retryAt">;
       readonly retryIn: Duration;
       readonly counts: boolean;

@@ -44,10 +44,21 @@ export interface UsageMemory {
   /** Why the newest look could conclude nothing from silence; null when it could. */
   readonly unknown: string | null;
   readonly who: Readonly<Record<string, CallerMemory>>;
+  /** By consumer, whose instances may have new names each time. */
+  readonly consumers?: Readonly<Record<string, ConsumerMemory>>;
+  /** Added to the monitor's clock, gives the document's, as far as the newest look could tell. */
+  readonly ahead?: Duration;
+}
+
+export interface ConsumerMemory {
+  readonly last: Instant;
+  /** The longest silence of all its instances together that was proven and then ended. */
+  readonly gap: Duration;
 }
 
 export interface CallerMemory {
-  readonly last: Instant;
+  /** null: only ever refused. */
+  readonly last: Instant | null;
   /** The longest silence that was proven and then ended. */
   readonly gap: Duration;
   readonly count: number;
@@ -288,6 +299,7 @@ export interface SecretState {
   readonly seq: number;
   /** The document's clock at this commit. */
   readonly clock: Instant;
+  /** Moves when a person's word takes the work away from whoever is at it, and when a backup comes back. */
   readonly epoch: number;
   readonly lease: Lease | null;
   readonly minted: number;
@@ -296,6 +308,7 @@ export interface SecretState {
   readonly last: {
     readonly id: string;
     readonly reason: RotationReason;
+    readonly startedAt?: Instant;
     readonly endedAt: Instant;
     readonly outcome: "done" | "rolled-back";
   } | null;

@@ -54,6 +54,8 @@ export interface KeyUsage {
   /** Since when the monitor has watched this key, and up to when it has seen everything (its watermark). */
   readonly from: Instant;
   readonly until: Instant;
+  /** What its clock showed when it answered; left out: as late after `until` as its lag allows. */
+  readonly asOf?: Instant;
   /** For `unknown`: why, in a few words. */
   readonly why?: string;
   readonly events: readonly UsageEvent[];

@@ -12,6 +12,7 @@ import {
   lookAtStores,
   note,
   open,
+  Unanswered,
   unsettled,
   wait,
   wanted,
@@ -47,8 +48,12 @@ function resolve(c: Case, version: Version): Decision {
   if (only !== undefined && candidates.length === 1) {
     if (c.rules.issuer.issueIdempotent && wantedNow)
       return guardPause(c) ?? attempt(c, { do: "issue", version: version.id, mint: version.mint });
-    if (!c.rules.issuer.labels && c.rules.orphans === "block")
-      return blocked("orphan-inferred", `key ${only.keyId} looks like ${version.id}, whose answer was lost`);
+    if (!c.rules.issuer.labels && c.rules.orphans === "block" && !version.expedite)
+      return blocked(
+        "orphan-inferred",
+        `key ${only.keyId} looks like ${version.id}, whose answer was lost`,
+        `keyturn revoke ${c.rules.name} --key-version ${version.id} when it is yours`,
+      );
     return note({
       fact: "key-found",
       version: version.id,
@@ -100,17 +105,54 @@ function valueLost(c: Case, version: Version): Decision {
   return note({ fact: "given-up", version: version.id, why: "its value is lost" });
 }
 
-/** Keys nobody will ever use: made, but their value lost or unwanted before a store was asked to serve it. */
+/**
+ * Keys nobody will ever use: made, but their value lost or unwanted before a store was asked to serve it. One that
+ * cannot be removed now holds up no more than it has to, see {@link leftover}.
+ */
 export function cleanUp(c: Case): Decision | null {
-  if (isOff(c, "orphan-first")) return null;
-  for (const version of c.state.versions) {
-    // Where an outage was accepted a store may still serve a dead key: its value stays until it is replaced.
-    const deadButStaged =
-      version.status === "destroyed" && version.staged && !c.state.deliveries.some((d) => d.serves === version.id);
-    if (deadButStaged || (version.status === "abandoned" && (version.keyId !== null || version.staged)))
-      return remove(c, version);
+  for (const version of unwanted(c)) {
+    const decision = removal(c, version);
+    if (decision.decision !== "wait" && decision.decision !== "blocked") return decision;
   }
   return null;
+}
+
+/** What keeps a key that nobody will use, or the value of a dead one: no rotation ends, and none begins, before it. */
+export function leftover(c: Case): Decision | null {
+  for (const version of unwanted(c)) return removal(c, version);
+  return null;
+}
+
+/**
+ * The same where the key may live: none is made beside it. An emergency that has room for one waits for those alone
+ * that it made itself.
+ */
+export function livingLeftover(c: Case): Decision | null {
+  const { incident } = c.state;
+  for (const version of unwanted(c))
+    if (version.status === "abandoned" && (incident === null || version.since >= incident.at))
+      return removal(c, version);
+  return null;
+}
+
+function unwanted(c: Case): readonly Version[] {
+  if (isOff(c, "orphan-first")) return [];
+  return c.state.versions.filter((version) => {
+    // Where an outage was accepted a store may still serve a dead key: its value stays until it is replaced.
+    if (version.status === "destroyed")
+      return version.staged && !c.state.deliveries.some((d) => d.serves === version.id);
+    return version.status === "abandoned" && (version.keyId !== null || version.staged);
+  });
+}
+
+/** A look that fails is what keeps it, and is no reason to hold up the rest. */
+function removal(c: Case, version: Version): Decision {
+  try {
+    return remove(c, version);
+  } catch (thrown) {
+    if (thrown instanceof Unanswered) return thrown.decision;
+    throw thrown;
+  }
 }
 
 function remove(c: Case, version: Version): Decision {
@@ -212,7 +254,11 @@ export function believeGone(c: Case, version: Version, key: ObservedKey | null):
 export function backOff(c: Case, version: Version): Decision | null {
   const { debt } = version;
   if (debt === null || debt.retryAt <= c.now.doc) return null;
-  return wait("debt", `${version.keyId ?? version.id} should be dead: ${debt.lastError ?? "not proven"}`, debt.retryAt);
+  const what =
+    version.status === "destroyed"
+      ? `${version.id} is dead, but its value is still stored`
+      : `${version.keyId ?? version.id} should be dead`;
+  return wait("debt", `${what}: ${debt.lastError ?? "not proven"}`, debt.retryAt);
 }
 
 /** An inference is acted on where it can be undone and watched, or where a person says that the key is ours. */

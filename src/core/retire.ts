@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, attempt, hook, keyOf, killMayLand, note, wait, wanted } from "./case.ts";
-import { guardHolds, guardPause, isSpent, outageAccepted, promise4 } from "./checks.ts";
+import { guardHolds, isSpent, outageAccepted, promise4 } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { Version } from "./model.ts";
@@ -112,9 +112,8 @@ function soak(c: Case, victim: Version): Decision | null {
           } as const,
         ];
   const ours = refused.some(([, m]) => m.count > 0);
-  const held = guardPause(c);
-  if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite && held === null)
-    return reenable(c, victim, looked);
+  // In a pause, too: to switch on neither starts nor destroys anything.
+  if (ours && c.rules.soak.onFailedUse === "reenable" && !victim.expedite) return reenable(c, victim, looked);
   return resting(nextGlance(c, { ...victim, usageLookedAt: c.now.doc }, until), [looked, ...told]);
 }
 

@@ -1,5 +1,5 @@
-import { emit, withRotation, withVersion } from "./edit.ts";
-import type { SecretState, VersionId } from "./model.ts";
+import { emit, stillOpen, withRotation, withVersion } from "./edit.ts";
+import type { Intent, SecretState, Version, VersionId } from "./model.ts";
 import { living, versionOf } from "./model.ts";
 import type { ReasonCode } from "./reasons.ts";
 import type { Now } from "./rules.ts";
@@ -13,30 +13,27 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** Whether a delete of the version was committed: from then on there is no way back to it. */
-function deleteIntended(state: SecretState, id: VersionId): boolean {
-  return [...state.mayLand, ...(state.intent ? [state.intent] : [])].some(
-    (e) => e.effect === "delete" && e.version === id,
-  );
+/** What was committed and may yet take place. */
+function underWay(state: SecretState, now: Now): readonly Pick<Intent, "effect" | "version">[] {
+  return [...(state.intent === null ? [] : [state.intent]), ...stillOpen(state, now)];
 }
 
 /** null: the word is in order. */
 export function refusalOf(state: SecretState, word: Word, now: Now): Refusal | null {
   switch (word.word) {
     case "hold": {
-      const open = state.intent;
-      if (open?.effect === "disable" || open?.effect === "delete") {
-        return { reason: "too-late", message: `the ${open.effect} of ${open.version} was committed before this hold` };
-      }
-      return null;
+      const open = underWay(state, now).find(({ effect }) => effect === "disable" || effect === "delete");
+      if (open === undefined) return null;
+      return { reason: "too-late", message: `the ${open.effect} of ${open.version} was committed before this hold` };
     }
     case "rollback":
-      return refuseRollback(state);
+      return refuseRollback(state, now);
     case "revoke": {
       const version = versionOf(state, word.version);
       if (version === null || !living(state).includes(version))
         return { reason: "no-such-version", message: `no living version ${word.version}` };
-      if (version.id === wantedId(state) || version.status === "current") {
+      const isServed = version.status === "current" || state.deliveries.some((d) => d.serves === version.id);
+      if (isServed || (version.id === wantedId(state) && version.status !== "minting")) {
         return { reason: "is-current", message: `${version.id} is the version that consumers get` };
       }
       return null;
@@ -68,7 +65,7 @@ function refuseAck(state: SecretState, word: Extract<Word, { word: "ack" }>, now
   return { reason: "too-early", message: `not every store serves ${wantedId(state) ?? "a new version"} yet` };
 }
 
-function refuseRollback(state: SecretState): Refusal | null {
+function refuseRollback(state: SecretState, now: Now): Refusal | null {
   const nowhere = (message: string): Refusal => ({ reason: "nothing-to-roll-back-to", message });
   const { rotation } = state;
   if (rotation === null) return nowhere("no rotation is in flight: the earlier key is gone, or there never was one");
@@ -80,7 +77,8 @@ function refuseRollback(state: SecretState): Refusal | null {
   if (from === null) return exposed ? nowhere("this is the first key of the secret") : null;
   if (from.compromised) return { reason: "compromised", message: `${from.id} has leaked and never comes back` };
   if (from.status === "destroyed" || from.deletedAt !== null) return nowhere(`the key of ${from.id} is deleted`);
-  return deleteIntended(state, from.id) ? nowhere(`the delete of ${from.id} was already sent`) : null;
+  const sent = underWay(state, now).some(({ effect, version }) => effect === "delete" && version === from.id);
+  return sent ? nowhere(`the delete of ${from.id} was already sent`) : null;
 }
 
 /** Applies a word that `refusalOf` let pass. */
@@ -180,6 +178,15 @@ function rotate(state: SecretState, repair: boolean, by: string, id: string, now
   return rotation.rollback === null ? again : { ...again, queued: { id, by, repair } };
 }
 
+/**
+ * The versions that an emergency calls leaked; null: none was named. Said again while its incident lasts, it means the
+ * keys that it meant: not the answer to them.
+ */
+export function meantBy(state: SecretState, named: readonly VersionId[] | null): readonly Version[] {
+  const since = state.incident?.at ?? Infinity;
+  return living(state).filter((v) => named?.includes(v.id) ?? (v.compromised || v.since < since));
+}
+
 function emergency(
   state: SecretState,
   word: Extract<Word, { word: "emergency" }>,
@@ -188,16 +195,14 @@ function emergency(
   now: Now,
   stamps: boolean,
 ): SecretState {
-  // Said again while its incident lasts, it means the keys that it meant: not the answer to them.
-  const since = state.incident?.at ?? Infinity;
-  const meant = living(state).filter((v) => v.compromised || v.since < since);
-  const leaked = new Set(stamps ? (word.versions ?? meant.map((v) => v.id)) : []);
+  const leaked = new Set(stamps ? meantBy(state, word.versions).map((v) => v.id) : []);
   let next: SecretState = {
     ...state,
     versions: state.versions.map((v) => (leaked.has(v.id) ? { ...v, compromised: true } : v)),
     incident: {
       id,
-      at: now.doc,
+      // One incident from its first word on.
+      at: state.incident?.at ?? now.doc,
       by,
       graceUntil: now.doc + word.grace,
       revokeFirst: word.revokeFirst,

@@ -201,7 +201,7 @@ function overwrite(c: Case, delivery: DeliveryRules, goal: Version): Decision | 
   if (told !== undefined) return told;
   return wait(
     "distributing",
-    `nothing proves that ${delivery.use} ${delivery.name} serves the new value: keyturn ack ${c.rules.name} --store ${delivery.use}`,
+    `nothing proves that ${delivery.use} ${delivery.name} serves the new value: keyturn ack ${c.rules.name} --store ${delivery.name}`,
     null,
   );
 }

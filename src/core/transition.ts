@@ -54,7 +54,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
   switch (fact.fact) {
     case "leased": {
       const lease = { ...fact.lease, since: now.doc, renewedAt: now.doc };
-      return { ...state, lease, epoch: state.epoch + 1 };
+      return { ...state, lease };
     }
     case "renewed":
       return state.lease?.runner === fact.runner ? { ...state, lease: { ...state.lease, renewedAt: now.doc } } : state;
@@ -106,6 +106,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
     case "verified":
       return withVersion(state, fact.version, (v) => verified(v, fact.result, now));
     case "hook-done":
+      if (fact.rotation !== (state.rotation?.id ?? null)) return state;
       return acted(
         tell(
           withRotation(cleared(state, "hook", fact.hook), { hooks: [...(state.rotation?.hooks ?? []), fact.hook] }),
@@ -133,6 +134,7 @@ function apply(state: SecretState, fact: Fact, now: Now, options: TransitionOpti
         who: fact.who.join(", "),
       });
     case "failed": {
+      if (fact.rotation !== (state.rotation?.id ?? null)) return state;
       const others = state.rotation?.failures.filter((f) => f.step !== fact.failure.step) ?? [];
       const count = (failureOf(state, fact.failure.step)?.count ?? 0) + (fact.counts ? 1 : 0);
       const failure = { ...fact.failure, count, at: now.doc, retryAt: now.doc + fact.retryIn };
@@ -247,7 +249,8 @@ function end(state: SecretState, now: Now): SecretState {
   const { rotation } = state;
   if (rotation === null) return state;
   const outcome = rotation.rollback === null ? "done" : "rolled-back";
-  const last = { id: rotation.id, reason: rotation.reason, endedAt: now.doc, outcome } as const;
+  const { id, reason, startedAt } = rotation;
+  const last = { id, reason, startedAt, endedAt: now.doc, outcome } as const;
   const ended = emit({ ...state, rotation: null, last, incident: null }, now, rotation.actor, outcome, {
     rotation: rotation.id,
   });

@@ -1,6 +1,6 @@
 import type { Duration, Instant } from "./duration.ts";
-import type { CallerMemory, SecretState, UsageMemory, Version } from "./model.ts";
-import type { KeyUsage, Observed } from "./observed.ts";
+import type { CallerMemory, ConsumerMemory, SecretState, UsageMemory, Version } from "./model.ts";
+import type { KeyUsage, Observed, UsageEvent } from "./observed.ts";
 import type { ConsumerRules, MonitorRules, Now, SecretRules } from "./rules.ts";
 import type { Safeguard } from "./safeguards.ts";
 
@@ -14,33 +14,28 @@ export function remember(
   seen: KeyUsage,
   monitor: MonitorRules,
   now: Instant,
+  consumers: readonly ConsumerRules[] = [],
 ): UsageMemory {
   const covered = seen.status === "covered";
   const reached = Math.max(seen.until, ...seen.events.map((event) => event.last));
-  const who: Record<string, CallerMemory> = { ...memory?.who };
+  // Callers choose their names: "__proto__" is one.
+  const who = new Map(Object.entries(memory?.who ?? {}));
   for (const event of seen.events) {
-    const old = who[event.who];
-    const base = old ?? { last: -Infinity, gap: 0, count: 0, deniedAt: null, own: event.own ?? false };
+    const old = who.get(event.who);
+    const base = old ?? { last: null, gap: 0, count: 0, deniedAt: null, own: event.own ?? false };
     if (event.outcome === "denied") {
-      who[event.who] = { ...base, deniedAt: Math.max(base.deniedAt ?? -Infinity, event.last) };
+      who.set(event.who, { ...base, deniedAt: Math.max(base.deniedAt ?? -Infinity, event.last) });
       continue;
     }
-    const back = old !== undefined && event.last > old.last && old.last > -Infinity;
-    // One register: it still showed the old use at the look before, so that long was silent for certain.
-    const lookedGap =
-      back && monitor.traits.history === "last-only" ? Math.max(0, (memory?.until ?? old.last) - old.last) : 0;
-    const betweenGap = back && monitor.traits.history === "events" ? Math.max(0, event.first - old.last) : 0;
-    who[event.who] = {
+    who.set(event.who, {
       ...base,
-      last: Math.max(base.last, event.last),
+      last: Math.max(base.last ?? -Infinity, event.last),
       count: Math.max(base.count, event.count),
-      gap: Math.max(base.gap, event.longestGap ?? 0, lookedGap, betweenGap),
+      gap: Math.max(base.gap, event.longestGap ?? 0, gapBefore([event], old?.last ?? null, memory, monitor)),
       own: event.own ?? base.own,
-    };
+    });
   }
-  const newest = Object.entries(who).sort(
-    ([, a], [, b]) => Math.max(b.last, b.deniedAt ?? 0) - Math.max(a.last, a.deniedAt ?? 0),
-  );
+  const newest = [...who].sort(([, a], [, b]) => newsOf(b) - newsOf(a));
   return {
     from: watchedFrom(memory, seen),
     reached: Math.max(memory?.reached ?? -Infinity, reached),
@@ -48,7 +43,47 @@ export function remember(
     until: covered ? Math.max(memory?.until ?? -Infinity, seen.until) : (memory?.until ?? seen.from),
     unknown: covered ? null : (seen.why ?? "the monitor cannot tell"),
     who: Object.fromEntries(newest.slice(0, CALLERS_KEPT)),
+    consumers: rememberConsumers(memory, seen, monitor, consumers),
+    ahead: now - Math.max(seen.asOf ?? seen.until + monitor.traits.lag, reached),
   };
+}
+
+function newsOf({ last, deniedAt }: CallerMemory): Instant {
+  return Math.max(last ?? -Infinity, deniedAt ?? -Infinity);
+}
+
+/** The silence of all of a consumer's instances together: each may have a name that it never has again. */
+function rememberConsumers(
+  memory: UsageMemory | undefined,
+  seen: KeyUsage,
+  monitor: MonitorRules,
+  consumers: readonly ConsumerRules[],
+): Readonly<Record<string, ConsumerMemory>> {
+  const known = new Map(Object.entries(memory?.consumers ?? {}));
+  for (const consumer of consumers) {
+    const uses = seen.events.filter(
+      ({ who, outcome, own }) => outcome === "ok" && own !== true && consumerOf(who, consumers) === consumer,
+    );
+    if (uses.length === 0) continue;
+    const old = known.get(consumer.name);
+    const last = Math.max(old?.last ?? -Infinity, ...uses.map((use) => use.last));
+    const gap = Math.max(old?.gap ?? 0, gapBefore(uses, old?.last ?? null, memory, monitor));
+    known.set(consumer.name, { last, gap });
+  }
+  return Object.fromEntries(known);
+}
+
+/** How long it was silent for certain before these uses; 0 where that cannot be said. */
+function gapBefore(
+  uses: readonly UsageEvent[],
+  last: Instant | null,
+  memory: UsageMemory | undefined,
+  monitor: MonitorRules,
+): Duration {
+  if (last === null || Math.max(...uses.map((use) => use.last)) <= last) return 0;
+  // One register: it still showed the old use at the look before, so that long was silent for certain.
+  if (monitor.traits.history === "last-only") return Math.max(0, (memory?.until ?? last) - last);
+  return Math.max(0, Math.min(...uses.filter((use) => use.last > last).map((use) => use.first)) - last);
 }
 
 /** Since when everything is known: a look that failed covers nothing, and what lies between two looks may be a hole. */
@@ -78,6 +113,7 @@ export function rememberAll(
       key ?? { status: "unknown", from: start, until: start, why, events: [] },
       monitor,
       now,
+      rules.consumers,
     );
   }
   return memories;
@@ -143,14 +179,19 @@ export function isAdopted(consumer: string, wanted: Version, { state, rules }: U
       Object.entries(wanted.usage[monitor.id]?.who ?? {}).some(
         ([who, m]) =>
           !m.own &&
-          m.last > -Infinity &&
-          instantOf(m.last, wanted.usage[monitor.id]) >= since &&
+          m.last !== null &&
+          notBefore(m.last, monitor, wanted.usage[monitor.id]) >= since &&
           consumerOf(who, rules.consumers)?.name === consumer,
       ),
   );
 }
 
-/** A use that the monitor dates by its own clock, as a document instant; never later than the look that showed it. */
+/** The earliest document instant at which a use may have been that the monitor dates by its own clock. */
+function notBefore(last: Instant, { traits }: MonitorRules, memory: UsageMemory | undefined): Instant {
+  return memory?.ahead === undefined ? -Infinity : last + memory.ahead - traits.granularity;
+}
+
+/** The latest one: never later than the look that showed it. */
 function instantOf(last: Instant, memory: UsageMemory | undefined): Instant {
   return (memory?.at ?? -Infinity) - Math.max(0, (memory?.reached ?? 0) - last);
 }
@@ -166,7 +207,7 @@ export function judge(old: Version, wanted: Version | null, context: UsageContex
   for (const monitor of rules.usage) {
     if (monitor.traits.names !== "consumer") continue;
     for (const [who, memory] of Object.entries(old.usage[monitor.id]?.who ?? {})) {
-      if (!memory.own && memory.last > -Infinity && consumerOf(who, rules.consumers) === undefined)
+      if (!memory.own && memory.last !== null && consumerOf(who, rules.consumers) === undefined)
         named.set(who || ANYONE, null);
     }
   }
@@ -250,10 +291,11 @@ function judgePart(
         (whole || (consumer === null ? who === name : consumerOf(who, rules.consumers) === consumer)),
     )
     // A refused use by a caller that used the key before is a use: it still needs it.
-    .map(([who, m]) => ({ who, gap: m.gap, last: m.count > 0 ? Math.max(m.last, m.deniedAt ?? -Infinity) : m.last }));
+    .map(([who, m]) => ({ who, gap: m.gap, last: m.count > 0 ? newsOf(m) : (m.last ?? -Infinity) }));
   const last = Math.max(-Infinity, ...mine.map((m) => m.last));
   const seen = last > -Infinity;
-  const gap = Math.max(0, ...mine.map((m) => m.gap));
+  const together = consumer === null ? 0 : (memory?.consumers?.[consumer.name]?.gap ?? 0);
+  const gap = Math.max(together, ...mine.map((m) => m.gap));
   const margin = monitor.traits.granularity + monitor.traits.lag;
   const base = (rules.issuer.canDisable ? 1 : 2) * Math.max(rules.overlap.quiet, consumer?.cache ?? 0);
   const patient = Math.max(base, 2 * gap, 1.5 * (consumer?.cadence ?? 0)) + margin;

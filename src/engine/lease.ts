@@ -46,11 +46,12 @@ export class Lease {
       { fact: "leased", lease: { runner: id, host, pid, actor, duration: this.deps.lease } },
     ]);
     if (result === "stale") return "stale";
+    this.stop();
     this.#lost = new AbortController();
     this.#either = null;
     const renewing = new AbortController();
     this.#renewing = renewing;
-    void this.#renew(renewing.signal);
+    void this.#renew(renewing.signal, this.#lost);
     return "held";
   }
 
@@ -60,17 +61,17 @@ export class Lease {
     this.#renewing = null;
   }
 
-  async #renew(stopped: AbortSignal): Promise<void> {
+  async #renew(stopped: AbortSignal, lost: AbortController): Promise<void> {
     const { clock, runner, lease } = this.deps;
     while (!stopped.aborted) {
       await clock.sleep(lease / 3, stopped);
-      if (stopped.aborted) return;
+      if (stopped.aborted || !this.document.exists) return;
       try {
         await this.document.commit([{ fact: "renewed", runner: runner.id }]);
       } catch {
         continue; // The backend does not answer: others wait the lease out, and our next commit tells.
       }
-      if (this.document.state.lease?.runner !== runner.id) this.#lost.abort();
+      if (this.document.state.lease?.runner !== runner.id) return lost.abort();
     }
   }
 }

@@ -68,7 +68,8 @@ export class Observer {
   /** The document moved, or time passed: everything has to be looked at again. */
   forget(): void {
     const fresh = this.#age(this.#describedAt) < DESCRIPTIONS_HOLD;
-    this.#seen = { ...NOTHING_OBSERVED, described: fresh ? this.#seen.described : {} };
+    const answered = Object.entries(this.#seen.described).filter(([, look]) => "value" in look);
+    this.#seen = { ...NOTHING_OBSERVED, described: fresh ? Object.fromEntries(answered) : {} };
     this.#since = this.#listedAt = this.#readAt = null;
   }
 
@@ -131,7 +132,12 @@ export class Observer {
   async #usage(state: SecretState, ctx: Ctx): Promise<Readonly<Record<string, Seen<ReadonlyMap<KeyId, KeyUsage>>>>> {
     const keys = living(state).flatMap((v) => (v.keyId === null ? [] : [v.keyId]));
     const answers: Record<string, Seen<ReadonlyMap<KeyId, KeyUsage>>> = {};
-    for (const [id, monitor] of this.ports.monitors) answers[id] = await attempt(() => monitor.usageOf(keys, 0, ctx));
+    for (const [id, monitor] of this.ports.monitors)
+      answers[id] = await attempt(async () => {
+        const told = await monitor.usageOf(keys, 0, ctx);
+        const asOf = this.clock.wall();
+        return new Map([...told].map(([keyId, usage]) => [keyId, { asOf, ...usage }]));
+      });
     return answers;
   }
 

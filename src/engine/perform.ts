@@ -54,7 +54,9 @@ export async function perform(
         ? { how: "refused" }
         : { how: "unknown", settle: settleOf(ports.rules, intent.effect, intent.delivery) };
     const closed: Fact = { fact: "closed", intent, closing };
-    return error instanceof FencePassed ? [closed] : [closed, ...consequences(action, error, state, ports)];
+    // An end of ours is no failure of the provider's: a lost lease and an interruption spend no attempt.
+    const isOurs = error instanceof FencePassed || ctx.signal.aborted;
+    return isOurs ? [closed] : [closed, ...consequences(action, error, state, ports)];
   }
 }
 
@@ -120,6 +122,7 @@ function consequences(action: Effect, error: ProviderError, state: SecretState, 
     return [
       {
         fact: "failed",
+        rotation: state.rotation?.id ?? null,
         failure: { step: stepName(action), reason, message },
         retryIn,
         counts: !error.detail.contended,

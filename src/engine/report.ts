@@ -77,8 +77,8 @@ export function describeState(
   const version = (v: Version): VersionReport => {
     const callers = Object.values(v.usage)
       .flatMap((m) => Object.entries(m.who))
-      .filter(([, m]) => m.last > -Infinity && !m.own)
-      .sort(([, a], [, b]) => b.last - a.last);
+      .filter(([, m]) => m.last !== null && !m.own)
+      .sort(([, a], [, b]) => (b.last ?? 0) - (a.last ?? 0));
     return {
       version: v.id,
       keyId: v.keyId,

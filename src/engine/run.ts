@@ -22,7 +22,7 @@ import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
 import { conclude, ended, offsetOf, pausedIn } from "./result.ts";
 import type { Account, Failed, RunOptions, RunResult, Standing } from "./result.ts";
-import { napFor } from "./sit.ts";
+import { napFor, outlasts, type Room } from "./sit.ts";
 import { Values } from "./values.ts";
 
 /** Works on one secret until time, the world or a person is needed, as far as the options let it wait. */
@@ -33,6 +33,13 @@ export async function runSecret(deps: EngineDeps, ports: SecretPorts, options: R
 /** More decisions in one run than any rotation takes: a loop of ours, not the world's. */
 const TOO_MANY = 100_000;
 
+const INTERRUPTED: Standing = {
+  decision: "wait",
+  reason: "settling",
+  message: "interrupted; the next run goes on from here",
+  until: null,
+};
+
 class Run {
   readonly #values: Values;
   readonly #observer: Observer;
@@ -40,10 +47,12 @@ class Run {
   readonly #began: number;
   readonly #actions: ActionRecord[] = [];
   /** The first refusal or failed revocation of this run that it did not get past: it is what the run ended in. */
-  #failed: (Failed & { readonly step: string }) | null = null;
+  #failed: (Failed & { readonly step: string; readonly debt?: string }) | null = null;
   /** Time spent waiting for another run's lease: it has a bound of its own. */
   #queued: Duration = 0;
   #told = 0;
+  /** Moves when a person's word fences whoever is at work. */
+  readonly #epoch: number;
   /** The sequence of the document that the last decision was made on. */
   #restsOn = 0;
 
@@ -58,6 +67,7 @@ class Run {
     this.#lease = new Lease(deps, document, options.signal);
     this.#began = deps.clock.monotonic();
     this.#told = document.state.outbox.seq;
+    this.#epoch = document.state.epoch;
   }
 
   async go(): Promise<RunResult> {
@@ -74,16 +84,11 @@ class Run {
 
   async #turns(): Promise<RunResult> {
     for (let turn = 0; turn < TOO_MANY; turn++) {
-      if (this.options.signal.aborted) return this.#leave(this.#interrupted());
+      if (this.options.signal.aborted) return this.#leave(INTERRUPTED);
       const decision = await this.#decide();
       switch (decision.decision) {
         case "look":
-          if (await this.#mayWork())
-            await this.#observer.look(
-              decision.queries,
-              this.document.state,
-              this.#ctx(() => undefined),
-            );
+          if (await this.#mayWork()) await this.#observer.look(decision.queries, this.document.state, this.#looking);
           else return this.#locked();
           break;
         case "note":
@@ -132,8 +137,12 @@ class Run {
     };
   }
 
-  /** Holds the lease, or waits for it as long as asked; false: another run keeps it. */
+  /**
+   * Holds the lease, or waits for it as long as asked; false: another run keeps it, or a person's word has taken the
+   * work away from this one, and whoever said it goes on.
+   */
   async #mayWork(): Promise<boolean> {
+    if (this.document.state.epoch !== this.#epoch) return false;
     if (this.#lease.held) return true;
     for (;;) {
       const result = await this.#lease.acquire();
@@ -144,6 +153,7 @@ class Run {
       const before = this.deps.clock.monotonic();
       await this.#nap(Math.min(left, 1000));
       await this.document.load();
+      if (this.document.state.epoch !== this.#epoch) return false;
       this.#queued += this.deps.clock.monotonic() - before;
     }
   }
@@ -168,12 +178,7 @@ class Run {
     const value =
       version === null || version.keyId === null
         ? null
-        : await this.#values
-            .of(
-              version.id,
-              this.#ctx(() => undefined),
-            )
-            .catch(() => null);
+        : await this.#values.of(version.id, this.#looking).catch(() => null);
     const { signal } = this.#lease;
     try {
       const call = {
@@ -185,20 +190,21 @@ class Run {
         value,
       };
       await this.ports.runHook(call, signal);
-      await this.#fact([{ fact: "hook-done", hook: action.id }]);
+      await this.#fact([{ fact: "hook-done", hook: action.id, rotation: rotation?.id ?? null }]);
     } catch (thrown) {
-      if (this.options.signal.aborted) return;
+      if (signal.aborted) return;
       const step = stepName(action);
       const message = thrown instanceof Error ? thrown.message : "a hook failed";
       const retryIn = retryDelay(failureOf(this.document.state, step), this.ports.rules.retry.backoff);
-      await this.#fact([{ fact: "failed", failure: { step, reason: "hook-failed", message }, retryIn, counts: true }]);
+      const failure = { step, reason: "hook-failed", message } as const;
+      await this.#fact([{ fact: "failed", rotation: rotation?.id ?? null, failure, retryIn, counts: true }]);
     }
   }
 
   async #verify(id: string): Promise<void> {
     const version = versionOf(this.document.state, id);
     if (version === null) return;
-    const ctx = this.#ctx(() => undefined);
+    const ctx = this.#looking;
     let result: "accepted" | "rejected" | "unknown" = "unknown";
     try {
       result = await this.ports.issuer.verify(await this.#values.need(version, this.document.state, ctx), ctx);
@@ -238,7 +244,7 @@ class Run {
     if (fact.fact === "refused") this.#failed ??= { step, reason: fact.stopped.reason, message: fact.stopped.message };
     if (fact.fact === "debt") {
       const message = `${action.do} of ${action.version}: ${fact.error}`;
-      this.#failed ??= { step, reason: "provider-unavailable", message };
+      this.#failed ??= { step, reason: "provider-unavailable", message, debt: action.version };
     }
   }
 
@@ -254,7 +260,7 @@ class Run {
     const facts = "facts" in decision && decision.facts !== undefined ? decision.facts : [];
     if (facts.length > 0 && this.#lease.held && (await this.#commit(facts)) === "stale") return true;
     this.#progress(decision);
-    const nap = napFor(decision, {
+    const room: Room = {
       sit: this.options.sit,
       waitMax: this.options.waitMax,
       waited: deps.clock.monotonic() - this.#began - this.#queued,
@@ -262,10 +268,12 @@ class Run {
       now: document.now(),
       rules: this.ports.rules,
       held: this.#values.held,
-    });
+    };
+    const nap = napFor(decision, room);
     if (nap === null) return false;
-    if (nap > deps.lease || (this.#lease.held && isPending(document.state, this.ports, document.now())))
-      await this.#release(nap > deps.lease, decision);
+    const isLong = outlasts(deps.lease, decision, nap, room);
+    if (isLong || (this.#lease.held && isPending(document.state, this.ports, document.now())))
+      await this.#release(isLong, decision);
     await this.#nap(nap);
     await document.load();
     if (!(decision.decision === "wait" && decision.keep)) this.#observer.forget();
@@ -278,13 +286,7 @@ class Run {
   }
 
   async #flush(): Promise<readonly Fact[]> {
-    const fact = await flush(
-      this.deps,
-      this.ports,
-      this.document.state,
-      this.document.now(),
-      this.#ctx(() => undefined),
-    );
+    const fact = await flush(this.deps, this.ports, this.document.state, this.document.now(), this.#looking);
     if (fact === null) return [];
     return (await this.document.commit([fact])) === "saved" ? [fact] : [];
   }
@@ -319,20 +321,18 @@ class Run {
     return conclude(decision, this.#account());
   }
 
-  #interrupted(): Standing {
-    return {
-      decision: "wait",
-      reason: "settling",
-      message: "interrupted; the next run goes on from here",
-      until: null,
-    };
-  }
-
   #locked(): RunResult {
     const { lease } = this.document.state;
-    const who = lease === null ? "another run" : `${lease.actor} (${lease.host}, process ${lease.pid})`;
+    const who =
+      lease === null ? "whoever said a word meanwhile" : `${lease.actor} (${lease.host}, process ${lease.pid})`;
     const since = lease === null ? "" : ` since ${new Date(lease.since + offsetOf(this.document.now())).toISOString()}`;
     return ended("locked", "locked", `${who} works on it${since}`, null, this.#account());
+  }
+
+  /** What failed left a debt, and has been seen to be done since. */
+  get #isPaid(): boolean {
+    const victim = this.#failed?.debt;
+    return victim !== undefined && versionOf(this.document.state, victim)?.debt == null;
   }
 
   #account(): Account {
@@ -344,7 +344,7 @@ class Run {
       state,
       actions: this.#actions,
       now: document.now(),
-      failed: this.#failed,
+      failed: this.#isPaid ? null : this.#failed,
       sit,
     };
   }
@@ -386,6 +386,11 @@ class Run {
       until,
       state,
     });
+  }
+
+  /** Of calls that change nothing. */
+  get #looking(): Ctx {
+    return this.#ctx(() => undefined);
   }
 
   #ctx(fence: () => void): Ctx {

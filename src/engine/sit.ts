@@ -13,7 +13,8 @@ import type { Standing } from "./result.ts";
  */
 export type Sit = "none" | "short" | "served" | "dead" | "all";
 
-interface Room {
+/** What the length of a wait depends on. */
+export interface Room {
   readonly sit: Sit;
   readonly waitMax: Duration | null;
   readonly waited: Duration;
@@ -34,6 +35,17 @@ const ON_THE_WAY: ReadonlySet<ReasonCode> = new Set([
   "hook-failed",
 ]);
 
+/** A value exists only in this process until the authority has it: giving up now would waste the key. */
+function isOnlyHere(state: SecretState, held: ReadonlySet<string>): boolean {
+  return state.versions.some((v) => v.status === "pending" && !v.staged && held.has(v.id));
+}
+
+/** Whether a lease is let go of for this wait, so that others may work meanwhile. */
+export function outlasts(lease: Duration, decision: Standing, nap: Duration, { state, now, held }: Room): boolean {
+  const until = decision.decision === "wait" ? (decision.until ?? now.doc) : now.doc;
+  return !isOnlyHere(state, held) && Math.max(nap, until - now.doc) > lease;
+}
+
 /** How long to sleep before deciding again; null: this run ends here. */
 export function napFor(decision: Standing, room: Room): Duration | null {
   if (decision.decision !== "wait") return null;
@@ -48,8 +60,7 @@ export function napFor(decision: Standing, room: Room): Duration | null {
 function goesOn(reason: ReasonCode, wanted: Duration, { sit, waited, state, rules, held }: Room): boolean {
   // Only a person can mend that, and no time does.
   if (reason === "credentials-missing") return false;
-  // The value exists only here until the authority has it: giving up now would waste the key.
-  const onlyHere = state.versions.some((v) => v.status === "pending" && !v.staged && held.has(v.id));
+  const onlyHere = isOnlyHere(state, held);
   switch (sit) {
     case "all":
       return true;

@@ -149,6 +149,8 @@ describe("3.11 emergency", () => {
       ["v1", true],
       ["v2", false],
     ]);
+    const third = said(again, { ...EMERGENCY, versions: null }, { doc: T + 2 * H, wall: T + 2 * H });
+    expect(versionOf(third, "v2")?.compromised).toBe(false);
     const named = said(later, { ...EMERGENCY, versions: ["v2"] });
     expect(versionOf(named, "v2")?.compromised).toBe(true);
   });

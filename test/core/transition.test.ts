@@ -46,6 +46,7 @@ function late(
 function failed(step: string, counts = true) {
   return {
     fact: "failed",
+    rotation: "r-1",
     failure: { step, reason: "provider-unavailable", message: "no answer" },
     retryIn: S,
     counts,

@@ -68,7 +68,7 @@ test("what the monitor itself saw of gaps counts, and the longest stays", () => 
 
 test("a refused use is remembered apart, and is no use", () => {
   const memory = looks(MONITOR, covered(0, 100, used("web", 50, 60, { outcome: "denied", count: 7 })));
-  expect(memory.who["web"]).toMatchObject({ last: -Infinity, count: 0, deniedAt: 60 });
+  expect(memory.who["web"]).toMatchObject({ last: null, count: 0, deniedAt: 60 });
 });
 
 test("what is once known is not forgotten by a monitor that no longer shows it, or cannot tell", () => {
@@ -97,7 +97,7 @@ function caller(ago: number, more: Partial<CallerMemory> = {}): CallerMemory {
 }
 
 function memory(who: Readonly<Record<string, CallerMemory>>, more: Partial<UsageMemory> = {}): UsageMemory {
-  return { from: 0, until: T, reached: T, at: T, unknown: null, who, ...more };
+  return { from: 0, until: T, reached: T, at: T, unknown: null, who, ahead: 0, ...more };
 }
 
 interface Scene extends RulesPatch {
@@ -109,7 +109,7 @@ interface Scene extends RulesPatch {
 function judged({ old, next = {}, acks = [], ...more }: Scene): readonly Judgement[] {
   const victim = version("v1", "retiring", { usage: old, usageLookedAt: T });
   const goal = version("v2", "current", { usage: next, usageLookedAt: T });
-  const state = overlapping(0, {
+  const state = overlapping(S, {
     versions: [victim, goal],
     acks: acks.map((name) => ({ kind: "consumer", name, version: "v2", by: "ada", at: T })),
   });
@@ -232,7 +232,7 @@ test("adoption is a use of the new key by that consumer, never keyturn's own, ne
   expect(adopted(MONITOR, { "web-1": caller(0) })).toBe(true);
   expect(adopted(MONITOR, { jobs: caller(0) })).toBe(false);
   expect(adopted(MONITOR, { "web-1": caller(0, { own: true }) })).toBe(false);
-  expect(adopted(MONITOR, { "web-1": caller(0, { last: -Infinity, count: 0, deniedAt: T }) })).toBe(false);
+  expect(adopted(MONITOR, { "web-1": caller(0, { last: null, count: 0, deniedAt: T }) })).toBe(false);
   expect(adopted({ ...MONITOR, traits: { ...MONITOR.traits, names: "service" } }, { "web-1": caller(0) })).toBe(false);
   expect(adopted(REGISTER, { "web-1": caller(0) })).toBe(false);
 });
@@ -267,9 +267,46 @@ test("an ack or a use from before every store served the version proves nothing"
       isAdopted("web", used, { ...context, state: { ...state, acks: [] } }),
     ];
   };
-  expect(at(T)).toEqual([true, true]);
+  expect(at(T - S)).toEqual([true, true]);
   expect(at(T + S)).toEqual([false, false]);
   expect(at(null)).toEqual([false, false]);
+});
+
+test("the watermark of a monitor is no time of a use: one that may be older than the overlap proves nothing", () => {
+  const evidence = [T - 30 * 60_000, T].map((last) => {
+    const seen: KeyUsage = { ...covered(0, last, used("web", last, last)), asOf: T };
+    const v2 = version("v2", "current", { usage: { log: remember(undefined, seen, MONITOR, T) } });
+    const state = overlapping(60_000);
+    return isAdopted("web", v2, { state, rules: rules({ consumers: [consumer("web")], usage: [MONITOR] }), now: NOW });
+  });
+  expect(evidence).toEqual([false, true]);
+});
+
+test("a job with a new name each time has the gaps of the job", () => {
+  const weekly = consumer("weekly", { match: ["weekly-*"] });
+  const week = 7 * 24 * H;
+  const memory = [0, 1, 2].reduce<UsageMemory | undefined>((before, run) => {
+    const at = run * week;
+    return remember(before, covered(0, at + H, used(`weekly-${run}`, at, at)), MONITOR, at + H, [weekly]);
+  }, undefined);
+  expect(Object.values(memory?.who ?? {}).map(({ gap }) => gap)).toEqual([0, 0, 0]);
+  expect(memory?.consumers?.["weekly"]?.gap).toBe(week);
+  const rest = { from: 0, until: T, reached: T, at: T };
+  expect(
+    one({ consumers: [weekly], old: { log: { ...(memory as UsageMemory), ...rest } } }).floor,
+  ).toBeGreaterThanOrEqual(2 * week);
+});
+
+test("what is remembered survives being saved as JSON", () => {
+  const denied = looks(MONITOR, covered(0, 100, used("web", 50, 60, { outcome: "denied" })));
+  const saved = JSON.parse(JSON.stringify(denied)) as UsageMemory;
+  expect(saved).toEqual(denied);
+  const later = remember(saved, covered(0, 300, used("web", 200, 210)), MONITOR, T);
+  expect(later.who["web"]).toMatchObject({ last: 210, gap: 0 });
+  const names = ["constructor", "__proto__"].map((who) =>
+    remember(undefined, covered(0, 9, used(who, 1, 2)), MONITOR, T),
+  );
+  expect(names.map(({ who }) => Object.values(who)[0]?.last)).toEqual([2, 2]);
 });
 
 test("too slow to be waited out by silence: adoption is waited for, and then the plain quiet is enough", () => {

@@ -84,7 +84,7 @@ export class Memory implements StateBackend {
     if (expected !== (this.document?.revision ?? null)) return { result: "stale" } as const;
     this.unknown = null;
     if (unknown === "lost") return { result: "unknown" } as const;
-    this.document = { revision: `r${++this.saves}`, state: structuredClone(next), savedAt: this.time.now };
+    this.document = { revision: `r${++this.saves}`, state: JSON.parse(JSON.stringify(next)), savedAt: this.time.now };
     return unknown === "saved"
       ? ({ result: "unknown" } as const)
       : ({ result: "saved", revision: this.document.revision } as const);

@@ -24,7 +24,7 @@ describe.runIf(there)("an emergency over fifty IAM users", () => {
     commands?.remove();
   });
 
-  test("throttled, failing, killed half-way, typed again: every leaked key dies, no key is made again, no read fails", async () => {
+  test("throttled, failing, killed twice, typed again: every leaked key dies, no key is made again, no read fails", async () => {
     sane(await commands.run(fleet.place, "rotate", "--all", "--wait"));
     const leaked = await fleet.allKeys();
     expect(leaked).toHaveLength(USERS);
@@ -35,7 +35,7 @@ describe.runIf(there)("an emergency over fifty IAM users", () => {
 
     /** Keys whose value died with whoever made them. */
     const lost = new Set<string>();
-    for (const share of [0.5]) {
+    for (const share of [0.2, 0.6]) {
       const killed = commands.start(fleet.place, emergency);
       await trouble.until(() => trouble.deleted.length >= USERS * share);
       await sleep(random.between(0, 500));
@@ -58,7 +58,7 @@ describe.runIf(there)("an emergency over fifty IAM users", () => {
     for (const name of fleet.names)
       for (const [key, status] of Object.entries(await fleet.keys(name)))
         expect([name, leaked.includes(key), status]).not.toEqual([name, true, "Active"]);
-    console.log(`${alive} leaked keys lived when it was killed, none ${seconds} s later; ${trouble.told()}`);
+    console.log(`${alive} leaked keys lived after two kills, none ${seconds} s later; ${trouble.told()}`);
 
     trouble.end();
     const rest = await commands.json(fleet.place, "run", "--tag", "prod", "--wait", "--wait-max", "1m");

@@ -49,7 +49,8 @@ export class MonitorTruth {
       if (history === "last-only" && uses.some((u) => u.ok)) break;
     }
     uses.reverse();
-    return { status: "covered", from: Math.max(from, since), until, events: this.#events(uses, coarse) };
+    const asOf = offset + world.now;
+    return { status: "covered", from: Math.max(from, since), until, asOf, events: this.#events(uses, coarse) };
   }
 
   #events(uses: readonly Use[], coarse: (at: number) => number): UsageEvent[] {

@@ -216,7 +216,7 @@ class ApiKeys implements Issuer {
     const usageOfKey = (keyId: KeyId): KeyUsage => {
       const usage = known.get(keyId);
       if (!usage) return { ...absent, from: answer.now, until: answer.now };
-      const seen = { from: usage.from, until: usage.until, events: usage.events.map(toEvent) };
+      const seen = { from: usage.from, until: usage.until, asOf: answer.now, events: usage.events.map(toEvent) };
       if (!usage.crowded) return { status: "covered", ...seen };
       return { status: "unknown", why: "more callers used it than the authority tells apart", ...seen };
     };

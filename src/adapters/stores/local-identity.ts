@@ -54,6 +54,9 @@ export class Identity {
     const found = await Identity.read(path);
     if (found) return found;
     if (await holdsVersions(secrets)) {
+      // Another process may have made it, and a version with it, since we looked.
+      const made = await Identity.read(path);
+      if (made) return made;
       throw refused(
         `the identity ${path} is missing, and ${secrets} holds versions that only it can read`,
         `put ${path} back from a backup`,
