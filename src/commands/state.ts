@@ -9,7 +9,7 @@ import { exported, exportText, type Content } from "./state-form.ts";
 import { verb, type Report } from "./verb.ts";
 import { iso } from "../ui/time.ts";
 
-const MOVED = "the state has moved: keyturn state migrate";
+const MOVED = "the state has moved to ";
 
 /** Copies everything to another place. What is left behind stays whole, and paused, so that two never go on at once. */
 export const migrate = verb({
@@ -25,8 +25,11 @@ export const migrate = verb({
     const { documents } = await contentOf(source);
     if (documents.length === 0) throw new UserError("no-state", `there is no state in ${source.location}`, { exit: 2 });
     mustBeFree(documents, deps);
-    const isPaused = ((await source.load(EVERYTHING))?.state.paused ?? null) !== null;
-    if (!isPaused) await say(deps, EVERYTHING, { word: "pause", reason: MOVED });
+    const before = (await source.load(EVERYTHING))?.state.paused?.reason ?? null;
+    const reason = `${MOVED}${target.location}`;
+    // A person's own pause stays, and one of an earlier attempt to the same place.
+    const isOurs = before === null || (before.startsWith(MOVED) && before !== reason);
+    if (isOurs) await say(deps, EVERYTHING, { word: "pause", reason });
     try {
       const content = await contentOf(source);
       mustBeFree(content.documents, deps);
@@ -37,7 +40,7 @@ export const migrate = verb({
         `name ${target.location} in the policy, or by --state; the old state is kept, and paused`,
       ]);
     } catch (error) {
-      if (!isPaused) await say(deps, EVERYTHING, { word: "resume" });
+      if (isOurs) await say(deps, EVERYTHING, before === null ? { word: "resume" } : { word: "pause", reason: before });
       throw error;
     }
   },
@@ -82,7 +85,7 @@ async function contentIn(file: string): Promise<Content> {
 
 function unpaused(one: Content["documents"][number]): Content["documents"][number] {
   const { state } = one;
-  return state.name === EVERYTHING && state.paused?.reason === MOVED
+  return state.name === EVERYTHING && state.paused?.reason.startsWith(MOVED)
     ? { ...one, state: { ...state, paused: null } }
     : one;
 }

@@ -62,6 +62,8 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
       lane.write();
       const left = await lane.json("run", "one");
       expect([left.code, left.document.secrets[0].reason]).toEqual([0, "paused"]);
+      const [scheme] = url.split(":");
+      expect(left.document.secrets[0].message).toContain(`: the state has moved to ${scheme}:`);
       // The other place is not paused: there the rotation ends.
       sane(await lane.run("--state", url, "run", "one", "--wait"), 0);
       const after = (await told(lane, url)) as { phase: string };
@@ -102,6 +104,9 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
     const lane = await laneWithKey();
     sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
     sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
+    sane(await lane.run("state", "migrate", "--to", "sqlite:third.db"), 0);
+    expect((await lane.run("status")).stdout).toMatch(/the state has moved to \S+third\.db$/m);
+    expect((await lane.run("--state", "sqlite:third.db", "status")).stdout).not.toContain("paused");
     const elsewhere = await laneWithKey();
     const occupied = await elsewhere.run("state", "migrate", "--to", `sqlite:${lane.place.path("other.db")}`);
     sane(occupied, 3);
