@@ -12,6 +12,7 @@ import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
 import { runHook } from "./engine/hooks.ts";
+import { isDeadHere, processSpace, runnerId } from "./engine/process-space.ts";
 import type { AdapterDeps, IssuerAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
 import type { Notifier } from "./ports/notifier.ts";
@@ -48,15 +49,19 @@ export class Wiring {
   }
 
   engine(state: StateBackend, actor: string): EngineDeps {
-    const runner: Runner = { id: randomBytes(8).toString("hex"), host: hostname(), pid: process.pid, actor };
+    const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
+    const here = processSpace();
+    const space = here === null ? null : hash(here).slice(0, 16);
+    const id = runnerId(randomBytes(8).toString("hex"), space);
+    const runner: Runner = { id, host: hostname(), pid: process.pid, actor };
     return {
       state,
       runner,
       clock: { wall: this.world.now, monotonic: () => performance.now(), sleep: wait },
       random: (bytes) => randomBytes(bytes).toString("hex"),
-      hash: (text) => createHash("sha256").update(text).digest("hex"),
+      hash,
       lease: this.policy.state.lease,
-      isDead: (host, pid) => host === runner.host && !isRunning(pid),
+      isDead: (host, pid, holder = "") => host === runner.host && isDeadHere(holder, pid, space),
       debug: this.world.debug,
     };
   }
@@ -305,13 +310,4 @@ async function waitOrThrow(ms: number, signal?: AbortSignal): Promise<void> {
 
 async function wait(ms: number, signal?: AbortSignal): Promise<void> {
   await waitOrThrow(ms, signal).catch(() => {});
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it runs, under somebody else.
-    return (error as NodeJS.ErrnoException).code !== "ESRCH";
-  }
 }

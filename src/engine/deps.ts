@@ -66,8 +66,8 @@ export interface EngineDeps {
   readonly hash: (text: string) => string;
   /** How long a lease holds without renewal, ms. */
   readonly lease: number;
-  /** Whether a lease's holder is a process of this host that is certainly dead. */
-  readonly isDead: (host: string, pid: number) => boolean;
+  /** Whether a lease's holder is a process that is certainly dead. Whoever does not know says no. */
+  readonly isDead: (host: string, pid: number, runner?: string) => boolean;
   /** One line for `--verbose`. */
   readonly debug: (line: string) => void;
   /** Known to the simulation only: safeguards that are switched off, to prove that each is needed. */
