@@ -141,6 +141,28 @@ describe("3.11 emergency", () => {
       /put|promote|disable|delete/,
     );
   });
+  test("a leftover that cannot be removed holds up neither an emergency nor a rollback, and is not forgotten", () => {
+    const debt = { since: 0, attempts: 3, lastError: "discarding: answered 403", retryAt: T + H };
+    const value = version("v0", "destroyed", { staged: true, debt });
+    const struck = emergency(idle({ versions: [value, version("v1", "current")] }));
+    const sees = { keys: ["v1"], serves: { vault: "v1" }, accepts: { v1: "accepted" } } as const;
+    expect(settledOn({ state: struck, sees }).verdict).toMatch(/^act issue v/);
+    const orphan = version("v0", "abandoned", { debt });
+    const back = said(overlapping(0, { versions: [orphan, version("v1", "retiring"), version("v2", "current")] }), {
+      word: "rollback",
+    });
+    const both = {
+      ...BOTH,
+      keys: ["v0", "v1", "v2"],
+      accepts: { v1: "accepted", v2: "accepted" },
+      staged: { v1: true },
+    } as const;
+    expect(settledOn({ state: back, sees: both }).verdict).toMatch(/^act (verify|promote) v1/);
+    const idleWithDebt = idle({ versions: [orphan, version("v1", "current")] });
+    expect(verdict({ state: idleWithDebt, sees: { ...sees, keys: ["v0", "v1"] } })).toBe("wait debt");
+    const due = { at: 0, due: true };
+    expect(verdict({ state: idleWithDebt, sees: { ...sees, keys: ["v0", "v1"] }, due })).toBe("wait debt");
+  });
   test("said again while it lasts, it means the keys that it meant, not the one that took their place", () => {
     const struck = emergency(idle(), { versions: null });
     const later = { ...struck, versions: [...struck.versions, version("v2", "pending", { since: T + S })] };

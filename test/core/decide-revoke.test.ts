@@ -257,6 +257,10 @@ describe("3.10 soak", () => {
   test("a caller that was seen on the key before gets it back", () => {
     expect(tried("web")).toMatchObject({ decision: "act", action: { do: "enable", version: "v1" } });
   });
+  test("in a pause, too: to switch on neither starts nor destroys anything", () => {
+    const paused = said(soaking(), { word: "pause", reason: "why" });
+    expect(tried("web", "reenable", paused)).toMatchObject({ decision: "act", action: { do: "enable" } });
+  });
   test("a stranger who tries it does not; it is told", () => {
     expect(tried("mallory")).toMatchObject({
       decision: "wait",

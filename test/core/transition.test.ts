@@ -268,6 +268,24 @@ describe("words that are refused change nothing and say why", () => {
       null,
     ],
     ["an ack in the overlap", overlapping(0), ack, null],
+    [
+      "hold while a disable without an answer may still land",
+      { ...overlapping(H), mayLand: [{ ...mayDelete, effect: "disable" }] },
+      hold,
+      "too-late",
+    ],
+    [
+      "hold once it certainly did not",
+      { ...overlapping(H), mayLand: [{ ...mayDelete, effect: "disable", until: T - S }] },
+      hold,
+      null,
+    ],
+    [
+      "rollback once a delete certainly did not take place",
+      { ...overlapping(H), mayLand: [{ ...mayDelete, until: T - S }] },
+      rollback,
+      null,
+    ],
     ["rollback with nothing in flight", idle(), rollback, "nothing-to-roll-back-to"],
     [
       "rollback of the first key",

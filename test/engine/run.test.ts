@@ -97,6 +97,11 @@ describe("a rotation from end to end", () => {
   });
 });
 
+function interruption() {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort() };
+}
+
 describe("two runs, and people", () => {
   test("a lease that somebody holds is respected; a dead holder's is waited out", async () => {
     await rotate();
@@ -133,6 +138,62 @@ describe("two runs, and people", () => {
     });
     expect(held).toBe(true);
     expect(bench.issuer.calls.filter((call) => call.startsWith("disable"))).toEqual([]);
+  });
+
+  test("an emergency takes the work away from the run that is at it: that one leaves, and takes no lease again", async () => {
+    await rotate();
+    await run({ sit: "all" });
+    await rotate();
+    let struck = 0;
+    const verify = bench.issuer.verify.bind(bench.issuer);
+    bench.issuer.verify = async (value) => {
+      if (struck++ === 0) await say(depsOf(bench.state, "ada"), "payments", EMERGENCY);
+      return verify(value);
+    };
+    expect(await run({ sit: "all" })).toMatchObject({ outcome: "locked" });
+    expect(struck).toBe(1);
+    expect(document()?.lease).toBeNull();
+    expect(await runSecret(depsOf(bench.state, "ada"), bench.ports(QUICK), options({ sit: "all" }))).toMatchObject({
+      outcome: "done",
+    });
+    expect([...bench.issuer.keys.keys()]).toEqual([served()]);
+  });
+
+  test("a hook that ends after an emergency has begun is no hook of the emergency's rotation", async () => {
+    const ran: string[] = [];
+    const hooked = bench.ports(
+      { ...QUICK, hooks: { beforeRotate: 0, afterDistribute: 1, beforeRevoke: 0, afterDone: 0 } },
+      {
+        runHook: async ({ rotationId }) => {
+          ran.push(rotationId);
+          if (ran.length === 2) await say(depsOf(bench.state, "ada"), "payments", EMERGENCY);
+        },
+      },
+    );
+    await rotate();
+    await runSecret(depsOf(bench.state), hooked, options({ sit: "all" }));
+    await rotate();
+    await runSecret(depsOf(bench.state), hooked, options({ sit: "all" }));
+    expect(document()?.rotation?.hooks).toEqual([]);
+    await runSecret(depsOf(bench.state, "ada"), hooked, options({ sit: "all" }));
+    expect(new Set(ran).size).toBe(3);
+  });
+
+  test("an interruption spends no attempt and leaves no debt", async () => {
+    await rotate();
+    await run({ sit: "all" });
+    await rotate();
+    const { signal, abort } = interruption();
+    bench.issuer.fails = { call: "disable", error: new ProviderError("unavailable", "no", "interrupted") };
+    const disable = bench.issuer.disable.bind(bench.issuer);
+    bench.issuer.disable = async (keyId, ctx) => {
+      abort();
+      return disable(keyId, ctx);
+    };
+    await run({ sit: "all", signal });
+    expect(document()?.versions.map(({ debt }) => debt)).toEqual([null, null]);
+    expect(document()?.rotation?.failures).toEqual([]);
+    expect(bench.state.entries.map(({ type }) => type)).not.toContain("debt");
   });
 
   test("rollback serves the old value everywhere again, and the new key ends", async () => {
