@@ -84,12 +84,13 @@ describe("the protocol", () => {
     expect(debugged).toEqual(["exec ./program issue: made [secret]", "exec ./program verify: tries [secret]"]);
   });
 
-  test("what a caller chose goes along, under the store's names where it is a store", async () => {
-    const traits = { valueFrom: "caller" } as const;
-    const program = issuer(answering({ ok: true, result: { keyId: "K1", createdAt: 1_795_262_340 } }), { traits });
-    const made = await program.issue("v1", value, ctx());
-    expect([made.value.equals(value), made.createdAt]).toEqual([true, 1_795_262_340_000]);
-    expect(asked()).toMatchObject({ value: { apiKey: CANARY } });
+  test("when a key was made may be told in seconds", async () => {
+    const result = { keyId: "K1", value: { apiKey: CANARY }, createdAt: 1_795_262_340 };
+    const made = await issuer(answering({ ok: true, result })).issue("v1", null, ctx());
+    expect(made.createdAt).toBe(1_795_262_340_000);
+  });
+
+  test("a store gets its value under its own names", async () => {
     const place = store(answering({ ok: true, result: { ref: "r2" } }));
     expect(await place.put("v1", value, "r1", ctx())).toBe("r2");
     const told = { name: "prod", fields: ["KEY"], version: "v1", expected: "r1", fresh: false, value: { KEY: CANARY } };
@@ -208,6 +209,16 @@ describe("traits", () => {
         hint: 'write `traits: { settle: "0s" }`',
       },
     ]);
+  });
+
+  test("a program that wants values made for it is found out before anything is issued", async () => {
+    const program = issuer(answering({ ok: true, result: { binding: "b", traits: { valueFrom: "caller" } } }));
+    const { findings } = await program.describe(ctx());
+    expect(findings).toMatchObject([
+      { blocks: true, message: expect.stringContaining("keyturn makes none") as string },
+    ]);
+    const told = issuer(answering({ ok: true, result: { keyId: "K1" } })).issue("v1", null, ctx());
+    await expect(told).rejects.toMatchObject({ kind: "unavailable", applied: "maybe" });
   });
 
   test("what describe leaves out is the least", async () => {

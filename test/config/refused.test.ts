@@ -37,6 +37,11 @@ const cases: [string, string, string][] = [
     'rotation.config.yaml:7:9: unknown key "feilds" in secrets.payments.stores[0]: did you mean "fields"?',
   ],
   [
+    "values that keyturn would have to make",
+    policyWith(`issuer: { type: exec, command: [x], traits: { valueFrom: caller } }\nusage: none\n${STORES}`),
+    "rotation.config.yaml:4:62: secrets.payments.issuer.traits.valueFrom: must be issuer",
+  ],
+  [
     "unknown key in defaults",
     "version: 1\ndefaults: { overlap: { minimun: 1h } }\nsecrets: {}\n",
     'rotation.config.yaml:2:24: unknown key "minimun" in defaults.overlap: did you mean "minimum"?',

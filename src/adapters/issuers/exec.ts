@@ -3,7 +3,7 @@ import { ProviderError } from "../../core/errors.ts";
 import type { IssuerTraits } from "../../core/rules.ts";
 import { SecretValue } from "../../core/secret-value.ts";
 import type { AdapterDeps, IssuerAdapter } from "../../ports/adapter.ts";
-import type { Ctx, Description } from "../../ports/context.ts";
+import type { Ctx, Description, Finding } from "../../ports/context.ts";
 import { datesOf, type Issuer, type KeyId, type Listing } from "../../ports/issuer.ts";
 import type { UsageMonitor } from "../../ports/usage.ts";
 import { descriptionOf, execSettings, findingsOf, Program, traitFindings } from "../exec.ts";
@@ -13,9 +13,9 @@ import { duration, ms } from "../settings.ts";
 const traits = z.strictObject({
   maxKeys: z.int().min(1).default(1).describe("How many keys the owner may have at a time. Default: 1."),
   valueFrom: z
-    .enum(["issuer", "caller"])
+    .enum(["issuer"])
     .default("issuer")
-    .describe("Who makes values: the issuer, or keyturn beforehand. Default: issuer."),
+    .describe("Who makes values: the issuer; keyturn makes none. Default: issuer."),
   canDisable: z.boolean().default(false).describe("Whether it has `disable` and `enable`. Default: false."),
   labels: z.boolean().default(false).describe("Whether it lists the label that `issue` was given. Default: false."),
   issueIdempotent: z
@@ -46,7 +46,7 @@ const settings = z.strictObject({
 
 type Settings = z.output<typeof settings>;
 
-const description = descriptionOf(traits.prefault({}));
+const description = descriptionOf(traits.extend({ valueFrom: z.string().default("issuer") }).prefault({}));
 const listing = z.object({
   keys: z.array(
     z.object({
@@ -62,10 +62,17 @@ const listing = z.object({
 const fields = z.record(z.string(), z.string().min(1)).refine((all) => Object.keys(all).length > 0);
 const issued = z.object({
   keyId: z.string().min(1),
-  value: fields.optional(),
+  value: fields,
   createdAt: instant.optional(),
   expiresAt: instant.optional(),
 });
+
+const MAKES_NO_VALUES: Finding = {
+  reason: "identity-mismatch",
+  blocks: true,
+  message: "the program wants values that others make, and keyturn makes none",
+  hint: "let the program make the value of each key that it issues",
+};
 
 /**
  * Keys as a program of your own makes and kills them: `describe list issue verify disable enable delete`, and
@@ -111,7 +118,9 @@ class ExecIssuer implements Issuer {
 
   async describe(ctx: Ctx): Promise<Description> {
     const told = await this.#program.call("describe", description, { ctx, mutates: false });
-    const differing = traitFindings("identity-mismatch", this.options.traits, told.traits);
+    const { valueFrom, ...others } = told.traits;
+    const differing = traitFindings("identity-mismatch", this.options.traits, others);
+    if (valueFrom !== "issuer") differing.push(MAKES_NO_VALUES);
     return { binding: `exec:${told.binding}`, findings: [...findingsOf(told.findings), ...differing] };
   }
 
@@ -124,13 +133,11 @@ class ExecIssuer implements Issuer {
     return { keys: shown, asOf };
   }
 
-  async issue(label: string, chosen: SecretValue | null, ctx: Ctx) {
+  async issue(label: string, _chosen: SecretValue | null, ctx: Ctx) {
     const now = this.deps.now();
-    const request = { label, ...(chosen !== null && { value: chosen.reveal() }) };
-    const told = await this.#program.call("issue", issued, { ctx, mutates: true, request, values: [chosen] });
-    const value = told.value === undefined ? chosen : SecretValue.of(told.value);
-    if (value === null) throw new ProviderError("unavailable", "maybe", "exec issue: answered a key without a value");
-    return { keyId: told.keyId, value, ...datesOf({ ...told, createdAt: told.createdAt ?? now }) };
+    const told = await this.#program.call("issue", issued, { ctx, mutates: true, request: { label } });
+    const dates = datesOf({ ...told, createdAt: told.createdAt ?? now });
+    return { keyId: told.keyId, value: SecretValue.of(told.value), ...dates };
   }
 
   verify(value: SecretValue, ctx: Ctx): Promise<"accepted" | "rejected"> {
