@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { startTestAuthority } from "../test/support/authority.ts";
-import { CommandLine, Place } from "../test/support/command-line.ts";
+import { CommandLine, type Place } from "../test/support/command-line.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { SHARED, startShared, stopShared } from "../test/support/shared-state.ts";
 import { onceIn, WorkerFleet, type Worker } from "../test/support/workers.ts";
@@ -23,11 +23,13 @@ const commands = new CommandLine();
 const postgres = await startPostgres();
 try {
   console.error(`${chaos} secrets, two workers, killed and their server restarted`);
-  const killed = await underFire();
+  const killed = said(await underFire());
   console.error(`${size} secrets, one worker`);
   const one = await workedOff(1);
+  said([told(one)]);
   console.error(`${size} secrets, two workers`);
   const two = await workedOff(2);
+  said([told(two)]);
   console.error("nothing due");
   const nothing = await nothingDue(two.fleet);
   const ratio = (two.rate / one.rate).toFixed(2);
@@ -122,6 +124,12 @@ async function workedOff(workers: number): Promise<Worked> {
   return { fleet, seconds, rate: size / seconds };
 }
 
+/** At once as well: all of it takes a while. */
+function said(lines: string[]): string[] {
+  console.error(lines.join("\n"));
+  return lines;
+}
+
 function told({ seconds, rate }: Worked): string {
   return `${seconds.toFixed(0)} s, ${rate.toFixed(1)} a second`;
 }
@@ -136,7 +144,7 @@ async function ended(fleet: WorkerFleet): Promise<number> {
 
 /** The same documents, moved from one backend to the next. */
 async function nothingDue(fleet: WorkerFleet): Promise<string[]> {
-  const lines = [await timed("postgres", fleet.place)];
+  const lines = said([await timed("postgres", fleet.place)]);
   await startShared();
   try {
     const others = SHARED.filter(({ name, there }) => there && !name.startsWith("postgres"));
@@ -149,7 +157,7 @@ async function nothingDue(fleet: WorkerFleet): Promise<string[]> {
         lines.push(`  ${name.padEnd(9)} could not be filled: ${moved.stderr.split("\n")[0]}`);
         continue;
       }
-      lines.push(await timed(name, fleet.place, "--state", url));
+      lines.push(...said([await timed(name, fleet.place, "--state", url)]));
       // The place that was moved from is paused: nobody goes on there by mistake.
       await commands.run(fleet.place, "resume", "--yes", "--quiet");
     }

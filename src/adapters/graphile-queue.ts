@@ -22,7 +22,7 @@ const ATTEMPTS = 3;
 
 /**
  * graphile-worker, in a schema of its own beside the state's: one job for each secret, its key the secret's name, its
- * one flag what was known of the secret. It listens, so PgBouncer must not stand in between.
+ * one flag what was known of the secret. It listens, which comes to nothing behind PgBouncer: then it polls alone.
  *
  * The library leaves the jobs of a killed worker locked for four hours. So each worker says in a table of ours that it
  * is alive, and jobs locked by one that does not are unlocked; the document's lease then tells whether it is.
@@ -78,12 +78,16 @@ export class GraphileQueue implements Queue {
 
   async waiting(): Promise<ReadonlyMap<string, Waiting>> {
     const rows = await this.#ask(
-      `SELECT key, locked_at IS NOT NULL AS taken, (SELECT min(flag) FROM jsonb_object_keys(flags) AS flag) AS seen
+      `SELECT key, locked_at IS NOT NULL AS taken, (extract(epoch FROM run_at - now()) * 1000)::float8 AS ahead,
+         (SELECT min(flag) FROM jsonb_object_keys(flags) AS flag) AS seen
        FROM ${this.#schema}.jobs
        WHERE task_identifier = '${TASK}' AND key IS NOT NULL AND (attempts < max_attempts OR locked_at IS NOT NULL)`,
     );
     return new Map(
-      rows.map(({ key, taken, seen }) => [key as string, { seen: seen as string | null, isTaken: taken === true }]),
+      rows.map(({ key, taken, ahead, seen }) => [
+        key as string,
+        { seen: seen as string | null, in: ahead as number, isTaken: taken === true },
+      ]),
     );
   }
 
@@ -141,6 +145,8 @@ export class GraphileQueue implements Queue {
         worker: {
           concurrentJobs: concurrency,
           pollInterval: POLL,
+          // Behind PgBouncer the next statement may be another session's.
+          preparedStatements: false,
           completeJobBatchDelay: 0,
           failJobBatchDelay: 0,
         },

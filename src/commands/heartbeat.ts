@@ -9,12 +9,11 @@ import type { Report } from "./verb.ts";
  * nothing: whoever stopped it knows, or silence is the right word. No call that fails makes the run fail.
  */
 export async function withHeartbeat(session: Session, work: () => Promise<Report>): Promise<Report> {
-  const notifiers = [...(await session.policy()).notifiers.values()];
-  if (!notifiers.some(({ type }) => type === "heartbeat")) return work();
   try {
     const report = await work();
     const isWell = report.outcome !== "failed" && report.outcome !== "blocked";
-    await beat(session, isWell, `run: ${report.outcome}: ${tally(report)}`);
+    const tally = tallyOf(report.secrets.map(({ outcome }) => outcome));
+    await beat(session, isWell, `run: ${report.outcome}: ${tally}`);
     return report;
   } catch (error) {
     await beat(session, false, "run: failed as a whole");
@@ -23,13 +22,16 @@ export async function withHeartbeat(session: Session, work: () => Promise<Report
 }
 
 /** `3 done, 1 waiting`. */
-function tally({ secrets }: Report): string {
+export function tallyOf(outcomes: Iterable<string>): string {
   const counts = new Map<string, number>();
-  for (const { outcome } of secrets) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+  for (const outcome of outcomes) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
   return counts.size === 0 ? "no secrets" : [...counts].map(([outcome, number]) => `${number} ${outcome}`).join(", ");
 }
 
-async function beat(session: Session, isWell: boolean, message: string): Promise<void> {
+/** Tells those that hear of runs, where the policy has any. */
+export async function beat(session: Session, isWell: boolean, message: string): Promise<void> {
+  const notifiers = [...(await session.policy()).notifiers.values()];
+  if (!notifiers.some(({ type }) => type === "heartbeat")) return;
   const { signal, terminal } = session;
   if (signal.aborted) return;
   const say = (line: string) => terminal.say(plain(line));

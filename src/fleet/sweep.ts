@@ -6,7 +6,7 @@ import { versionOf, type SecretState } from "../core/model.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { judge } from "../core/usage.ts";
 import { wantedId } from "../core/wanted.ts";
-import type { Queue, Waiting, Wake } from "../ports/queue.ts";
+import type { Queue, Wake } from "../ports/queue.ts";
 import type { Loaded } from "../ports/state.ts";
 import type { Standing } from "../telemetry/metrics.ts";
 import type { Generation } from "./generation.ts";
@@ -43,7 +43,11 @@ export async function sweep(
     if (secret === undefined) return;
     missing.delete(name);
     const seen = generation.stamp(name, loaded?.state ?? null, everything);
-    if (isKnown(waiting.get(name), seen)) return;
+    const job = waiting.get(name);
+    if (job?.isTaken) return;
+    // Whoever held its lease is gone, and what it had set itself to do with it.
+    const isLeft = loaded !== null && leftOver(loaded, generation) && (job?.in ?? 0) > 0;
+    if (job?.seen === seen && !isLeft) return;
     const wait = await waitOf(generation, name, loaded);
     if (wait !== null) wakes.push({ secret: name, in: wait, seen });
     if (wakes.length >= MANY) await flush();
@@ -58,8 +62,10 @@ export async function sweep(
   return added;
 }
 
-function isKnown(job: Waiting | undefined, seen: string): boolean {
-  return job !== undefined && (job.isTaken || job.seen === seen);
+function leftOver(loaded: Loaded, { session }: Generation): boolean {
+  const now = session.now();
+  const end = leaseEnd(loaded.state, now - (loaded.state.clock + loaded.age));
+  return end !== null && end <= now;
 }
 
 async function waitOf(generation: Generation, name: string, loaded: Loaded | null): Promise<Duration | null> {

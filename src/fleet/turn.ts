@@ -15,7 +15,9 @@ import { failureOf } from "../ui/failure.ts";
 import type { Generation } from "./generation.ts";
 
 /** Where only the world or a person can help: how soon to look whether somebody did. */
-export const LOOK_AGAIN: Duration = 5 * 60_000;
+const LOOK_AGAIN: Duration = 5 * 60_000;
+/** Where something did not answer. */
+const TRY_AGAIN: Duration = 30_000;
 /** However soon something is due, others have their turn first. */
 const LEAST: Duration = 1000;
 
@@ -68,16 +70,17 @@ export async function takeTurn(
     if (!(error instanceof UserError || error instanceof ProviderError)) throw error;
     const { lines, hints } = failureOf(error);
     const failure = { message: lines.join("; "), hints };
-    return { result: null, failure, next: again(state(before), LOOK_AGAIN) };
+    return { result: null, failure, next: again(state(before), error instanceof UserError ? LOOK_AGAIN : TRY_AGAIN) };
   }
   (await session.traces())?.ran(result);
   // Whoever is told to leave leaves at once, and leaves the rest to others.
   if (session.signal.aborted) return { result, failure: null, next: again(null, 0) };
   const now = session.now();
-  const until = result.outcome === "locked" ? leaseEnd(result.state, result.offset) : result.until;
+  // Another's, or one that this run could not let go of any more.
+  const until = leaseEnd(result.state, result.offset) ?? result.until;
   if (until !== null) return { result, failure: null, next: again(result.state, until - now) };
   const after = await restOf(generation, secret, result.state === null ? null : { state: result.state }, now);
-  const wait = after === "works" ? LOOK_AGAIN : after;
+  const wait = after !== "works" ? after : result.outcome === "failed" ? TRY_AGAIN : LOOK_AGAIN;
   return { result, failure: null, next: wait === null ? null : again(result.state, wait) };
 }
 

@@ -1,3 +1,4 @@
+import { beat, tallyOf } from "../commands/heartbeat.ts";
 import { Session } from "../commands/session.ts";
 import { pauseFor } from "../commands/timing.ts";
 import type { Duration } from "../core/duration.ts";
@@ -81,6 +82,8 @@ export class Worker {
 
   /** Takes up the policy as it is now; one that does not hold is told of, and the old one stays. */
   reload(): Promise<void> {
+    // At the start it is read anyway.
+    if (this.#generation === null) return Promise.resolve();
     const before = this.#reloading;
     this.#reloading = (async () => {
       await before;
@@ -193,8 +196,14 @@ export class Worker {
   async #sweep(): Promise<void> {
     await this.#current().use(async (generation) => {
       if (this.#queue === null) return;
-      await sweep(generation, this.#queue, (standing) => this.#metrics.stands(standing));
+      const outcomes: string[] = [];
+      await sweep(generation, this.#queue, (standing) => {
+        this.#metrics.stands(standing);
+        outcomes.push(standing.outcome);
+      });
       this.#metrics.swept(generation.policy.secrets);
+      const isWell = !outcomes.includes("failed") && !outcomes.includes("blocked");
+      await beat(generation.session, isWell, `worker: ${tallyOf(outcomes)}`);
     });
   }
 

@@ -13,6 +13,8 @@ export interface Wake {
 export interface Waiting {
   /** null: it does not say. */
   readonly seen: string | null;
+  /** From now; negative when it is late. */
+  readonly in: Duration;
   /** A worker that is alive has begun with it. */
   readonly isTaken: boolean;
 }

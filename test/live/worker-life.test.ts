@@ -1,0 +1,69 @@
+import { execFileSync } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import { hasPrometheus } from "../support/prometheus.ts";
+import { fleetOf, hasPostgres, NONE, until, useGround } from "../support/worker-tests.ts";
+import { onceIn } from "../support/workers.ts";
+
+const hasPromtool = hasPrometheus();
+const ground = useGround();
+
+describe.runIf(hasPostgres)("a worker", () => {
+  test("told to stop, it ends what it does and leaves no lease", async () => {
+    const fleet = await fleetOf(8, "stopped", ground);
+    fleet.policy("every: 1h");
+    const worker = await fleet.start();
+    await until(async () => (await fleet.jobsUnderWay()) > 0, "something has begun");
+    const { code, stderr } = await fleet.end(worker, "SIGTERM");
+    expect(code, stderr).toBe(0);
+    expect(stderr).not.toMatch(/bug in keyturn/);
+    const { document } = await ground.commands.json(fleet.place, "status");
+    expect(document.secrets.filter(({ lease }: { lease: unknown }) => lease !== null)).toEqual([]);
+    expect(await fleet.jobsUnderWay()).toBe(0);
+    await fleet.start();
+    expect(await fleet.faults(await fleet.allDone(NONE, 30_000))).toEqual([]);
+  });
+
+  test("SIGHUP: a policy that does not hold is told of, the old one stays; a better one is taken up", async () => {
+    const fleet = await fleetOf(2, "reloaded", ground);
+    fleet.policy("every: 1h");
+    const { running, url } = await fleet.start();
+    const first = await fleet.allDone(NONE, 20_000);
+    fleet.policy("every: sometimes");
+    running.child.kill("SIGHUP");
+    await until(() => running.said().includes("goes on with the policy that it has"), "it is told");
+    expect(running.said()).toMatch(/rotation\.config\.yaml:\d+:\d+: .*every/);
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    fleet.policy(onceIn(3));
+    running.child.kill("SIGHUP");
+    await until(() => running.said().includes("the policy is taken up: 2 secrets"), "it is taken up");
+    expect(await fleet.faults(await fleet.allDone(first, 20_000))).toEqual([]);
+  });
+
+  test("its pages", async () => {
+    const fleet = await fleetOf(2, "pages", ground);
+    fleet.policy("every: 1h");
+    const worker = await fleet.start();
+    await fleet.allDone(NONE, 20_000);
+    await sleep(2500);
+    expect(await (await fetch(`${worker.url}/healthz`)).text()).toBe("ok\n");
+    expect((await fetch(`${worker.url}/readyz`)).status).toBe(200);
+    expect((await fetch(`${worker.url}/`)).status).toBe(404);
+    const page = await (await fetch(`${worker.url}/metrics`)).text();
+    expect(page).toMatch(/^keyturn_rotations_total\{secret="s1",outcome="done"\} 1$/m);
+    expect(page).toMatch(/^keyturn_secret_phase\{secret="s2",phase="idle"\} 1$/m);
+    expect(page).toMatch(
+      /^keyturn_provider_calls_total\{port="issuer",type="api-keys",operation="issue",result="ok"\} 2$/m,
+    );
+    if (hasPromtool) execFileSync("promtool", ["check", "metrics"], { input: page });
+    expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
+  });
+
+  test("a state that workers cannot share is refused", async () => {
+    const fleet = await fleetOf(1, "alone", ground);
+    fleet.policy("every: 1h", { state: "type: sqlite, path: .keyturn/state.db" });
+    const { code, stderr } = await ground.commands.run(fleet.place, "worker");
+    expect(code).toBe(2);
+    expect(stderr).toContain("workers share a state in PostgreSQL");
+  });
+});
