@@ -21,13 +21,17 @@ export class Generation {
     readonly policy: Policy,
     readonly engine: EngineDeps,
     private readonly called: (call: Call) => void,
+    concurrency: number | null,
   ) {
-    this.crew = new Crew(policy.maxConcurrent);
+    this.crew = new Crew({ ...policy.maxConcurrent, overall: concurrency ?? policy.maxConcurrent.overall });
   }
 
-  /** @throws UserError for a policy that does not hold */
-  static async open(session: Session, called: (call: Call) => void): Promise<Generation> {
-    return new Generation(session, await session.policy(), await session.engine(), called);
+  /**
+   * @param concurrency secrets at a time; null: as the policy says
+   * @throws UserError for a policy that does not hold
+   */
+  static async open(session: Session, called: (call: Call) => void, concurrency: number | null): Promise<Generation> {
+    return new Generation(session, await session.policy(), await session.engine(), called, concurrency);
   }
 
   async ports(secret: SecretPolicy): Promise<SecretPorts> {

@@ -116,7 +116,7 @@ export class Worker {
     const { globals, terminal, process } = this.session;
     const session = new Session(globals, terminal, { ...process, signal: this.#leave.signal });
     try {
-      return await Generation.open(session, (call) => this.#metrics.called(call));
+      return await Generation.open(session, (call) => this.#metrics.called(call), this.options.concurrency);
     } catch (error) {
       await session.close();
       throw error;
