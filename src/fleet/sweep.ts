@@ -2,6 +2,7 @@ import { EVERYTHING } from "../commands/choose.ts";
 import { rowOf } from "../commands/members.ts";
 import { subjectOf } from "../commands/subject.ts";
 import type { Duration } from "../core/duration.ts";
+import { UserError } from "../core/errors.ts";
 import { versionOf, type SecretState } from "../core/model.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { judge } from "../core/usage.ts";
@@ -19,22 +20,16 @@ const MANY = 500;
  * Reads every document and adds what they say is due and the queue has forgotten, or knows from an older document,
  * an older pause or another policy: a person's word comes in this way. One document at a time is held in memory.
  *
- * @returns how many were added
+ * @throws UserError `state-damaged` when all that can be read was, ProviderError when the state does not answer
  */
-export async function sweep(
-  generation: Generation,
-  queue: Queue,
-  stands: (standing: Standing) => void,
-): Promise<number> {
+export async function sweep(generation: Generation, queue: Queue, stands: (standing: Standing) => void): Promise<void> {
   const { policy, engine } = generation;
   // Before the documents: a wake that is added meanwhile rests on a document at least as new.
   const waiting = await queue.waiting();
   const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
   const missing = new Set(policy.secrets.keys());
   let wakes: Wake[] = [];
-  let added = 0;
   const flush = async (): Promise<void> => {
-    added += wakes.length;
     await queue.add(wakes);
     wakes = [];
   };
@@ -52,14 +47,21 @@ export async function sweep(
     if (wait !== null) wakes.push({ secret: name, in: wait, seen });
     if (wakes.length >= MANY) await flush();
   };
-  for await (const loaded of engine.state.loadAll()) {
-    const { name } = loaded.state;
-    await consider(name, loaded);
-    if (policy.secrets.has(name)) stands(await standingOf(generation, loaded, everything));
+  let damage: UserError | null = null;
+  try {
+    for await (const loaded of engine.state.loadAll()) {
+      const { name } = loaded.state;
+      await consider(name, loaded);
+      if (policy.secrets.has(name)) stands(await standingOf(generation, loaded, everything));
+    }
+  } catch (error) {
+    // Told after the others were handed out: one that cannot be read keeps nobody waiting.
+    if (!(error instanceof UserError)) throw error;
+    damage = error;
   }
-  for (const name of missing) await consider(name, null);
+  if (damage === null) for (const name of missing) await consider(name, null);
   await flush();
-  return added;
+  if (damage !== null) throw damage;
 }
 
 function leftOver(loaded: Loaded, { session }: Generation): boolean {
