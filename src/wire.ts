@@ -13,7 +13,7 @@ import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./co
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
 import { runHook } from "./engine/hooks.ts";
 import { isDeadHere, processSpace, runnerId } from "./engine/process-space.ts";
-import type { AdapterDeps, IssuerAdapter, StoreAdapter } from "./ports/adapter.ts";
+import type { AdapterDeps, IssuerAdapter, NotifierAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
 import type { Notifier } from "./ports/notifier.ts";
 import type { Queue } from "./ports/queue.ts";
@@ -201,17 +201,19 @@ export class Wiring {
 
   /** Those that hear of runs, by name. */
   async heartbeats(): Promise<{ readonly name: string; readonly beat: NonNullable<Notifier["beat"]> }[]> {
-    this.#notifiers ??= this.#allNotifiers();
-    const all = await this.#notifiers;
+    const all = await this.#allNotifiers(({ beats }) => beats === true);
     return all.flatMap(({ name, notifier }) =>
       notifier.beat === undefined ? [] : [{ name, beat: notifier.beat.bind(notifier) }],
     );
   }
 
-  async #allNotifiers(): Promise<{ name: string; events: readonly string[]; notifier: Notifier }[]> {
+  async #allNotifiers(
+    isMeant: (adapter: NotifierAdapter) => boolean = () => true,
+  ): Promise<{ name: string; events: readonly string[]; notifier: Notifier }[]> {
     const all = [];
     for (const [name, part] of this.policy.notifiers) {
       const adapter = await known(registry.notifier[part.type], `notifier type ${part.type}`).load();
+      if (!isMeant(adapter)) continue;
       const settings = await this.policy.resolve(part.settings, part.at, adapter.settings);
       all.push({ name, events: part.events ?? ["*"], notifier: adapter.create(settings, this.#deps) });
     }

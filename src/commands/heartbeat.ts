@@ -30,8 +30,7 @@ export function tallyOf(outcomes: Iterable<string>): string {
 
 /** Tells those that hear of runs, where the policy has any. */
 export async function beat(session: Session, isWell: boolean, message: string): Promise<void> {
-  const notifiers = [...(await session.policy()).notifiers.values()];
-  if (!notifiers.some(({ type }) => type === "heartbeat")) return;
+  const policy = await session.policy();
   const { signal, terminal } = session;
   if (signal.aborted) return;
   const say = (line: string) => terminal.say(plain(line));
@@ -39,7 +38,7 @@ export async function beat(session: Session, isWell: boolean, message: string): 
   const world = { env, now, debug: () => {}, announce: say, say };
   const ctx = { signal, fence: () => {}, attempt: 1, rotationId: null };
   try {
-    for (const one of await new Wiring(await session.policy(), world).heartbeats()) {
+    for (const one of await new Wiring(policy, world).heartbeats()) {
       await one.beat({ isWell, message }, ctx).catch((error: unknown) => say(`warning: ${one.name}: ${worded(error)}`));
     }
   } catch (error) {

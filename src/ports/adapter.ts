@@ -115,6 +115,8 @@ export interface UsageAdapter<S extends z.ZodObject = z.ZodObject> {
 export interface NotifierAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
   readonly settings: S;
+  /** What it creates has a `beat`: it hears of whole runs. */
+  readonly beats?: true;
   create(settings: z.output<S>, deps: AdapterDeps): Notifier;
 }
 

@@ -64,6 +64,23 @@ test("a run that fails, or is blocked, says so", async () => {
   expect(calls[1]).toBe("POST /ping/canary-uuid/fail?x=1 run: failed as a whole");
 });
 
+test("it hangs on no other notifier, and none that hears of no run is made for it", async () => {
+  const { port } = server.address() as AddressInfo;
+  const others = 'ops: { type: webhook, url: "${env:NOT_THERE}" }';
+  const alive = `alive: { type: heartbeat, url: "http://127.0.0.1:${port}/x" }`;
+  const secrets = policyOf(b.authority.url);
+  for (const [notifiers, beats] of [
+    [`${others}, ${alive}`, 1],
+    [others, 0],
+  ] as const) {
+    calls = [];
+    b.policy(`${secrets}notifiers: { ${notifiers} }\n`);
+    const { stderr } = await keyturn("run");
+    expect(calls).toHaveLength(beats);
+    expect(stderr).not.toContain("no heartbeat");
+  }
+});
+
 test("a call that is refused is a warning that does not repeat the URL", async () => {
   status = 500;
   const { code, stderr } = await keyturn("run");

@@ -23,6 +23,7 @@ const settings = z.strictObject({
  */
 export const adapter: NotifierAdapter<typeof settings> = {
   type: "heartbeat",
+  beats: true,
   settings,
   create: ({ url, timeout }) => ({
     async send() {},
