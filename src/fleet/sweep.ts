@@ -24,7 +24,7 @@ const MANY = 500;
  */
 export async function sweep(generation: Generation, queue: Queue, stands: (standing: Standing) => void): Promise<void> {
   const { policy, engine } = generation;
-  // Before the documents: a wake that is added meanwhile rests on a document at least as new.
+  // Before the documents: a secret whose turn ends meanwhile may get one turn more, and none gets one too few.
   const waiting = await queue.waiting();
   const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
   const missing = new Set(policy.secrets.keys());
