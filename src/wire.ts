@@ -146,11 +146,8 @@ export class Wiring {
   }
 
   async #issuer({ name, issuer: part }: SecretPolicy, adapter: IssuerAdapter, stores: readonly Store[]) {
-    const settings: Record<string, unknown> = await this.policy.resolve(part.settings, part.at, adapter.settings);
-    const own = {
-      exclusive: settings["exclusive"] === true,
-      orphans: settings["orphans"] === "block" ? ("block" as const) : ("infer" as const),
-    };
+    const settings = await this.policy.resolve(part.settings, part.at, adapter.settings);
+    const own = adapter.inference?.(settings) ?? { exclusive: false, orphans: "infer" };
     return { issuer: adapter.create(settings, name, this.#deps, stores), own };
   }
 

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import type { SecretRules } from "../core/rules.ts";
 import type { Ctx } from "./context.ts";
 import type { Issuer } from "./issuer.ts";
 import type { Notifier } from "./notifier.ts";
@@ -70,6 +71,8 @@ export interface Discovery {
  */
 export type Discover = (deps: AdapterDeps, ctx: Ctx) => Promise<Discovery>;
 
+export type Inference = Pick<SecretRules, "exclusive" | "orphans">;
+
 /** `settings` are the adapter's own keys beside `type` (and `timing`, which the wiring handles). */
 export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly type: string;
@@ -80,6 +83,8 @@ export interface IssuerAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly owner?: { readonly by: readonly string[]; readonly slots: number };
   /** Whether `usage: [{type: issuer}]` has an answer. null: only known when it runs. */
   readonly reportsUsage: boolean | null;
+  /** What the policy says of a key that only its time shows to be ours. Default: not exclusive, inferred. */
+  inference?(settings: z.output<S>): Inference;
   /** With `granularity` and `lag` where it reports usage. */
   readonly published?: PublishedDelays;
   readonly discover?: Discover;

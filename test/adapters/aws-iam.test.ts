@@ -426,3 +426,9 @@ function simulation(denied: string): WireAnswer {
   const body = `<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><SimulatePrincipalPolicyResult><IsTruncated>false</IsTruncated><EvaluationResults>${results.join("")}</EvaluationResults></SimulatePrincipalPolicyResult><ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata></SimulatePrincipalPolicyResponse>`;
   return { status: 200, body, headers: { "content-type": "text/xml", "x-amzn-requestid": "r-1" } };
 }
+
+it("tells the wiring the settings on keys that only their time shows to be ours", () => {
+  const of = (more: object) => adapter.inference?.(adapter.settings.parse({ user: "app", ...more }));
+  expect(of({})).toEqual({ exclusive: false, orphans: "infer" });
+  expect(of({ exclusive: true, orphans: "block" })).toEqual({ exclusive: true, orphans: "block" });
+});

@@ -61,6 +61,7 @@ export const adapter: IssuerAdapter<typeof settings> = {
   fields: [ID, SECRET],
   owner: { by: ["user", "endpoint", "expect"], slots: 2 },
   reportsUsage: true,
+  inference: ({ exclusive, orphans }) => ({ exclusive, orphans }),
   published: { ...TIMING, granularity: USAGE.granularity, lag: USAGE.lag },
   discover: (deps, ctx) => usersOf(awsAt({}, deps), ctx),
   create: (options, _secret, deps, stores) => new AwsIam(options, deps, stores),
