@@ -86,7 +86,7 @@ test("a rotation that several processes work on is one trace, with a span for ea
     for (const span of spans()) {
       expect(span.traceId).toMatch(/^[0-9a-f]{32}$/);
       expect(span.spanId).toMatch(/^[0-9a-f]{16}$/);
-      expect(span.parentSpanId).toBe(span === root ? undefined : root?.spanId);
+      expect(span.parentSpanId).toBe(span.spanId === root?.spanId ? undefined : root?.spanId);
       expect(BigInt(span.endTimeUnixNano)).toBeGreaterThanOrEqual(BigInt(span.startTimeUnixNano));
       // The root holds the others; the document's clock may be a little behind.
       expect(Number(BigInt(span.startTimeUnixNano) - BigInt(root?.startTimeUnixNano ?? 0))).toBeGreaterThan(-2e9);
