@@ -11,12 +11,6 @@ export interface Loaded {
   readonly age: Duration;
 }
 
-/** What a backend can say of a document without handing it over. */
-export interface Summary {
-  readonly name: string;
-  readonly revision: Revision;
-}
-
 /**
  * One document per secret, saved by compare-and-set.
  *
@@ -26,7 +20,6 @@ export interface Summary {
 export interface StateBackend {
   /** For people: where the state lives. No password. */
   readonly location: string;
-  list(): AsyncIterable<Summary>;
   /** Every document, for `status`. */
   loadAll(): AsyncIterable<Loaded>;
   /** null: there is none. */

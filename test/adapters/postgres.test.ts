@@ -96,7 +96,7 @@ describe.runIf(there)("postgres", () => {
     const names = ["a", "b", "c", "d"];
     expect(await Promise.all(names.map((name) => run(beginner, [url, name])))).toEqual(names.map(() => "saved"));
     const found: string[] = [];
-    for await (const { name } of (await open(url)).list()) found.push(name);
+    for await (const { state } of (await open(url)).loadAll()) found.push(state.name);
     expect(found).toEqual(names);
   });
 

@@ -82,7 +82,7 @@ describe.runIf(there)("s3", () => {
       "secrets/other.json",
     ]);
     const found: string[] = [];
-    for await (const one of state.list()) found.push(one.name);
+    for await (const one of state.loadAll()) found.push(one.state.name);
     expect(found).toEqual(["payments"]);
   });
 

@@ -96,7 +96,7 @@ describe("sqlite", () => {
     expect(await Promise.all(names.map((name) => run(beginner, [folder, name])))).toEqual(names.map(() => "saved"));
     const state = await open(folder);
     const found: string[] = [];
-    for await (const { name } of state.list()) found.push(name);
+    for await (const { state: one } of state.loadAll()) found.push(one.name);
     await state.close();
     expect(found).toEqual(names);
   });

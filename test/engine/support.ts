@@ -61,10 +61,6 @@ export class Memory implements StateBackend {
 
   constructor(readonly time: Time) {}
 
-  async *list() {
-    if (this.document !== null) yield { name: this.document.state.name, revision: this.document.revision };
-  }
-
   async *loadAll() {
     const loaded = await this.load();
     if (loaded !== null) yield loaded;

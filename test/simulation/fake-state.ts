@@ -1,6 +1,6 @@
 import { ProviderError } from "../../src/core/errors.ts";
 import type { SecretState } from "../../src/core/model.ts";
-import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../src/ports/state.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../src/ports/state.ts";
 import type { Notification, Notifier } from "../../src/ports/notifier.ts";
 import type { Process } from "./process.ts";
 import type { World } from "./world.ts";
@@ -40,11 +40,6 @@ export class FakeState implements StateBackend {
       },
       read: async () => [...world.state.audit.values()],
     };
-  }
-
-  async *list(): AsyncIterable<Summary> {
-    const { document } = this.world.state;
-    if (document) yield { name: document.state.name, revision: document.revision };
   }
 
   async *loadAll(): AsyncIterable<Loaded> {

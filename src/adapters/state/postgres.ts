@@ -1,6 +1,6 @@
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
-import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { StatePlace } from "../state-place.ts";
 import { NoAnswer, Postgres, type Row } from "../postgres.ts";
 import { isMissing, postgresError } from "../postgres-errors.ts";
@@ -41,11 +41,6 @@ class PostgresState implements StateBackend {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => this.#readAudit(secret, limit),
     };
-  }
-
-  async *list(): AsyncIterable<Summary> {
-    for await (const row of this.#pages("name, revision::text"))
-      yield { name: row["name"] as string, revision: row["revision"] as string };
   }
 
   async load(name: string): Promise<Loaded | null> {

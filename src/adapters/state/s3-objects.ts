@@ -24,8 +24,6 @@ export interface Held {
 
 export interface Listed {
   readonly key: string;
-  readonly etag: string;
-  readonly size: number;
   readonly modified: Instant;
 }
 
@@ -92,10 +90,9 @@ export class S3Objects {
   async *list(prefix: string): AsyncIterable<Listed> {
     for (let token: string | undefined; ;) {
       const page = await this.#page(prefix, 1000, token);
-      for (const { Key: key, ETag: etag, Size: size, LastModified: modified } of page.Contents ?? []) {
-        if (key === undefined || etag === undefined || size === undefined || modified === undefined)
-          throw this.#unlike("s3:ListBucket");
-        yield { key, etag, size, modified: modified.getTime() };
+      for (const { Key: key, LastModified: modified } of page.Contents ?? []) {
+        if (key === undefined || modified === undefined) throw this.#unlike("s3:ListBucket");
+        yield { key, modified: modified.getTime() };
       }
       token = page.NextContinuationToken;
       if (token === undefined) return;

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { ProviderError, UserError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
-import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { awsAt, place, region } from "../aws.ts";
 import { inOrder } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
@@ -11,8 +11,6 @@ import { S3Objects, type Condition, type Held, type Listed } from "./s3-objects.
 
 /** What is inside of an object, beside its content. */
 const FORMAT = 1;
-/** A forgotten secret's object is smaller than any document. */
-const FORGOTTEN_MAX = 100;
 const AT_ONCE = 8;
 const DIGITS = 12;
 
@@ -48,14 +46,6 @@ class S3State implements StateBackend {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => this.#readAudit(secret, limit),
     };
-  }
-
-  async *list(): AsyncIterable<Summary> {
-    for await (const { key, etag, size } of this.#objects.list(this.#at("secrets/"))) {
-      const name = nameIn(key);
-      if (name === null || (size < FORGOTTEN_MAX && (await this.load(name)) === null)) continue;
-      yield { name, revision: etag };
-    }
   }
 
   async load(name: string): Promise<Loaded | null> {

@@ -5,7 +5,7 @@ import type Libsql from "libsql";
 import * as z from "zod";
 import type { SecretState } from "../../core/model.ts";
 import { path, type AdapterDeps, type StateAdapter } from "../../ports/adapter.ts";
-import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { linkNew, privateFolder, syncFolder, sweepTemps, tempName, withLock } from "../files.ts";
 import { damaged, newer, stateError } from "./sqlite-errors.ts";
 import { build, standing, upgrade } from "./sqlite-migrations.ts";
@@ -48,13 +48,6 @@ export class SqliteState implements StateBackend {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => this.#readAudit(secret, limit),
     };
-  }
-
-  async *list(): AsyncIterable<Summary> {
-    const rows = await this.#read(
-      (db) => this.#sql(db, "SELECT name, revision FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[],
-    );
-    for (const row of rows ?? []) yield { name: row.name, revision: String(row.revision) };
   }
 
   async load(name: string): Promise<Loaded | null> {

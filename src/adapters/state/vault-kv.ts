@@ -2,7 +2,7 @@ import * as z from "zod";
 import { ProviderError, UserError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
-import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend, Summary } from "../../ports/state.ts";
+import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { inOrder } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { trimmed } from "../vault-connection.ts";
@@ -45,10 +45,6 @@ class VaultKvState implements StateBackend {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => (secret === null ? this.#newest(limit) : this.#readAudit(secret, limit)),
     };
-  }
-
-  async *list(): AsyncIterable<Summary> {
-    for await (const loaded of this.loadAll()) yield { name: loaded.state.name, revision: loaded.revision };
   }
 
   async load(name: string): Promise<Loaded | null> {
