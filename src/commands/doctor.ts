@@ -2,6 +2,7 @@ import type { SecretPolicy } from "../config/model.ts";
 import { ProviderError } from "../core/errors.ts";
 import { outcomeOf, type ReasonCode } from "../core/reasons.ts";
 import type { SecretPorts } from "../engine/deps.ts";
+import { tellsOf } from "../engine/outbox.ts";
 import { preview } from "../engine/preview.ts";
 import type { Description, Finding } from "../ports/context.ts";
 import type { Ctx } from "../ports/context.ts";
@@ -25,6 +26,15 @@ interface Examined {
   readonly hint: string | null;
 }
 
+/** It blocks once the document has no room left for events. */
+const FORGED = {
+  part: "audit log",
+  verdict: "warning",
+  reason: "state-damaged",
+  message: "the newest entry is another one than the document tells of",
+  hint: "keep a copy of the state, then find out who wrote there",
+} as const;
+
 /** Reads only. Slots, names and everything else that a rotation would trip over show in its preview. */
 export const doctor = verb({
   parse: (args, options) => selectionOf(args, options),
@@ -34,6 +44,7 @@ export const doctor = verb({
     const examined: Examined[] = [];
     const report = await eachWired(session, secrets, async (secret, ports) => {
       const parts = await examine(session, secret, ports);
+      const newest = (await deps.state.audit.read(secret.name, 1)).at(-1);
       const pausedAll = await pauseOf(deps.state, secret, session.now());
       const seen = await preview(deps, ports, { looks: true, force: true, signal: session.signal, pausedAll });
       const blocks = seen.outcome === "blocked" || seen.outcome === "failed";
@@ -46,6 +57,8 @@ export const doctor = verb({
         message: stands ? seen.message : "could begin now",
         hint: stands ? (seen.hints[0] ?? null) : null,
       };
+      if (newest !== undefined && seen.state !== null && tellsOf(seen.state, newest) === false)
+        parts.push({ ...FORGED, secret: secret.name });
       examined.push(...parts, rotation);
       const worst = [...parts, rotation].find(({ verdict }) => verdict === "blocks");
       const wall = session.now();

@@ -30,6 +30,13 @@ export async function audit(
   }
 }
 
+/** Whether the document tells of this entry of its log; null: it no longer says. `state` is read after the entry. */
+export function tellsOf({ outbox }: SecretState, { seq, hash }: AuditEntry): boolean | null {
+  if (seq >= outbox.seq) return seq === outbox.seq && hash === outbox.hash;
+  const next = outbox.events.find((event) => event.seq === seq + 1);
+  return next === undefined ? null : next.previous === hash;
+}
+
 /**
  * Hands events to those who have not had them: the audit log first, then each notifier in order, at least once.
  * A receiver that does not answer is tried again later, and never holds up a rotation.

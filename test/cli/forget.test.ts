@@ -69,3 +69,15 @@ describe("forget", () => {
     expect((await state.audit.read("one", 1)).at(-1)).toMatchObject({ seq, hash });
   });
 });
+
+test("doctor finds an entry of the audit log that the document does not tell of", async () => {
+  const examined = async (): Promise<Json[]> => (await b.json("doctor", "one")).document.doctor;
+  const found = { part: "audit log", verdict: "warning", reason: "state-damaged" };
+  expect(await examined()).not.toContainEqual(expect.objectContaining(found));
+  const newest = (await state.audit.read("one", 1)).at(-1);
+  if (newest === undefined) throw new Error("no audit log");
+  await state.audit.append([{ ...newest, seq: newest.seq + 1, previous: newest.hash, hash: "f".repeat(64) }]);
+  expect(await examined()).toContainEqual(expect.objectContaining(found));
+  await b.run("hold", "one", "--reason", "why");
+  expect(await examined()).toContainEqual(expect.objectContaining(found));
+});
