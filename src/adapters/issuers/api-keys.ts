@@ -30,7 +30,7 @@ const settings = z.strictObject({
 type Settings = z.output<typeof settings>;
 
 const TIMING: IssuerTiming = { listSettle: 0, propagation: 0, settle: 1000, timeGranularity: 0 };
-const USAGE: UsageTraits = { granularity: 1000, lag: 1000, names: "consumer", history: "events", seesDenied: true };
+const USAGE: UsageTraits = { granularity: 1, lag: 0, names: "consumer", history: "events", seesDenied: true };
 
 const stamp = z.object({ authority: z.string().min(1), now: z.number() });
 const shownKey = z.object({
