@@ -70,6 +70,8 @@ export function close(
   next = acted(cleared(next, effect, delivery), now, effect, version, delivery);
   switch (effect) {
     case "issue":
+      // The document was forgotten meanwhile: the key is ours all the same, and debt.
+      if (versionOf(next, version) === null) next = { ...next, versions: [...next.versions, newVersion(version, now)] };
       next = foundKey(next, version, closing.keyId as string, closing.dates, false);
       break;
     case "stage":

@@ -9,7 +9,7 @@ export function isTaken(state: SecretState, deps: EngineDeps, now: Now): boolean
   if (lease === null || lease.runner === deps.runner.id) return false;
   // A dead process of this host renews no more. What it sent may still land: the fence is for that, not the lease.
   if (lease.renewedAt + lease.duration <= now.doc) return false;
-  return !deps.isDead(lease.host, lease.pid);
+  return !deps.isDead(lease.host, lease.pid, lease.runner);
 }
 
 /**

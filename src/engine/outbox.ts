@@ -3,6 +3,7 @@ import type { Fact } from "../core/facts.ts";
 import type { SecretState, StateEvent } from "../core/model.ts";
 import { topicOf, type EventType } from "../core/events.ts";
 import { AUDIT } from "../core/outbox.ts";
+import type { ReasonCode } from "../core/reasons.ts";
 import type { Now } from "../core/rules.ts";
 import type { Ctx } from "../ports/context.ts";
 import type { Notification } from "../ports/notifier.ts";
@@ -28,6 +29,13 @@ export async function audit(
   } catch (error) {
     return error instanceof UserError && error.code === "state-damaged" ? "damaged" : "unavailable";
   }
+}
+
+/** Why the audit log did not take what the document has for it. */
+export async function whyFull(deps: EngineDeps, state: SecretState): Promise<{ reason: ReasonCode; message: string }> {
+  return (await audit(deps, state)) === "damaged"
+    ? { reason: "state-damaged", message: "the audit log holds another entry than the document tells of" }
+    : { reason: "audit-unavailable", message: "the audit log does not take entries" };
 }
 
 /** Whether the document tells of this entry of its log; null: it no longer says. `state` is read after the entry. */

@@ -17,7 +17,7 @@ import { Document } from "./document.ts";
 import { fenceFrom } from "./fence.ts";
 import { Lease } from "./lease.ts";
 import { Observer } from "./observe.ts";
-import { flush, isPending } from "./outbox.ts";
+import { flush, isPending, whyFull } from "./outbox.ts";
 import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
 import { conclude, ended, offsetOf, pausedIn } from "./result.ts";
@@ -110,10 +110,10 @@ class Run {
 
   async #decide(): Promise<Decision> {
     const { state } = this.document;
-    if (isFull(state)) {
+    // A leaked key does not wait for the log: its events stay in the document until it takes them.
+    if (isFull(state) && state.incident === null) {
       await this.#flush();
-      if (isFull(this.document.state))
-        return { decision: "blocked", reason: "audit-unavailable", message: "the audit log does not take entries" };
+      if (isFull(this.document.state)) return { decision: "blocked", ...(await whyFull(this.deps, state)) };
     }
     return decide(await this.#case());
   }
