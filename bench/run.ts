@@ -102,6 +102,10 @@ ${blockOf("STRESS.md")}
 The last measurement of AWS and Vault (\`npm run bench:aws\`, against moto and OpenBao):
 
 ${blockOf("AWS.md")}
+
+The last measurement of workers (\`npm run bench:fleet\`, over PostgreSQL):
+
+${blockOf("FLEET.md")}
 `;
 writeFileSync(resolve("bench/RESULTS.md"), text);
 console.log(text);
