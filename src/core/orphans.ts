@@ -128,10 +128,10 @@ export function leftover(c: Case): Decision | null {
  * that it made itself.
  */
 export function livingLeftover(c: Case): Decision | null {
-  const { incident } = c.state;
+  const { incident, rotation } = c.state;
+  const since = incident === null ? -Infinity : Math.min(incident.at, rotation?.startedAt ?? Infinity);
   for (const version of unwanted(c))
-    if (version.status === "abandoned" && (incident === null || version.since >= incident.at))
-      return removal(c, version);
+    if (version.status === "abandoned" && version.since >= since) return removal(c, version);
   return null;
 }
 

@@ -118,7 +118,7 @@ export function applyWord(
       });
     case "revoke":
       return tell(
-        withVersion(state, word.version, (v) => ({
+        withVersion(unwish(state, word.version), word.version, (v) => ({
           ...v,
           expedite: true,
           compromised: v.compromised || word.compromised,
@@ -152,6 +152,12 @@ export function applyWord(
   }
 }
 
+/** One that is still being made, or whose answer was lost, is no longer what the rotation leads to. */
+function unwish(state: SecretState, id: VersionId): SecretState {
+  const isMinting = versionOf(state, id)?.status === "minting";
+  return isMinting && state.rotation?.to === id ? withRotation(state, { to: null }) : state;
+}
+
 /** Fences whoever holds the lease: its next commit is stale, and its open intent is waited out by the next holder. */
 function preempt(state: SecretState): SecretState {
   return { ...state, lease: null, epoch: state.epoch + 1 };
@@ -179,12 +185,14 @@ function rotate(state: SecretState, repair: boolean, by: string, id: string, now
 }
 
 /**
- * The versions that an emergency calls leaked; null: none was named. Said again while its incident lasts, it means the
- * keys that it meant: not the answer to them.
+ * The versions that an emergency calls leaked; null: none was named, and then an inferred key is not meant, which may
+ * be a stranger's. Said again while its incident lasts, it means the keys that it meant: not the answer to them.
  */
 export function meantBy(state: SecretState, named: readonly VersionId[] | null): readonly Version[] {
   const since = state.incident?.at ?? Infinity;
-  return living(state).filter((v) => named?.includes(v.id) ?? (v.compromised || v.since < since));
+  return living(state).filter(
+    (v) => named?.includes(v.id) ?? (v.compromised || (v.since < since && v.origin !== "inferred")),
+  );
 }
 
 function emergency(

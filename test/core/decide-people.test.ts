@@ -163,6 +163,23 @@ describe("3.11 emergency", () => {
     const due = { at: 0, due: true };
     expect(verdict({ state: idleWithDebt, sees: { ...sees, keys: ["v0", "v1"] }, due })).toBe("wait debt");
   });
+  test("a revoked version that was still being made is never served, though its key comes after all", () => {
+    const minting = idle({
+      versions: [version("v1", "current"), version("v2", "minting", { keyId: null })],
+      rotation: rotation("v1", "v2"),
+    });
+    const told = said(minting, { word: "revoke", version: "v2", compromised: true });
+    const came = after(told, [
+      { fact: "key-found", version: "v2", keyId: "key-v2", dates: { createdAt: T }, inferred: false },
+    ]);
+    expect([versionOf(came, "v2")?.status, came.rotation?.to]).toEqual(["abandoned", null]);
+  });
+  test("with nothing named it does not mean an inferred key, which may be a stranger's", () => {
+    const orphan = version("v0", "abandoned", { origin: "inferred" });
+    const before = idle({ versions: [orphan, version("v1", "current")] });
+    expect(versionOf(said(before, { ...EMERGENCY, versions: null }), "v0")?.compromised).toBe(false);
+    expect(versionOf(said(before, { ...EMERGENCY, versions: ["v0"] }), "v0")?.compromised).toBe(true);
+  });
   test("said again while it lasts, it means the keys that it meant, not the one that took their place", () => {
     const struck = emergency(idle(), { versions: null });
     const later = { ...struck, versions: [...struck.versions, version("v2", "pending", { since: T + S })] };

@@ -286,6 +286,12 @@ describe("words that are refused change nothing and say why", () => {
       rollback,
       null,
     ],
+    [
+      "revoke of a version that is still being made",
+      idle({ versions: [version("v1", "current"), version("v2", "minting")], rotation: rotation("v1", "v2") }),
+      { word: "revoke", version: "v2", compromised: true },
+      null,
+    ],
     ["rollback with nothing in flight", idle(), rollback, "nothing-to-roll-back-to"],
     [
       "rollback of the first key",

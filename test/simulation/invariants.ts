@@ -234,7 +234,9 @@ export class Invariants {
       const named = said?.word === "emergency" ? said.versions : null;
       // Said again, it means the keys that it meant.
       const since = before.incident?.at ?? Infinity;
-      const meant = living(before).filter((v) => named?.includes(v.id) ?? (v.compromised || v.since < since));
+      const meant = living(before).filter(
+        (v) => named?.includes(v.id) ?? (v.compromised || (v.since < since && v.origin !== "inferred")),
+      );
       for (const v of meant) if (!this.leaked.has(v.id)) this.leaked.set(v.id, world.now);
       if (next.incident.acceptOutage) this.outageAccepted = true;
       this.wayBack = null;

@@ -67,7 +67,9 @@ function perform(world: World, engine: Engine, deed: Deed): void {
     case "rollback":
       return speak(world, engine, { word: "rollback" }, { sit: "served" });
     case "emergency": {
-      const alive = doc === null ? [] : living(doc);
+      // Nobody names a key that is a stranger's.
+      const isOurs = (keyId: string | null) => world.issuer.keys.get(keyId ?? "")?.owner !== "stranger";
+      const alive = doc === null ? [] : living(doc).filter(({ keyId }) => isOurs(keyId));
       const one = alive[r.between(0, alive.length - 1)];
       return speak(
         world,
