@@ -88,7 +88,11 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
     const placed = await placeIssues(gathered.issues, sourceOf);
     throw new PolicyError(placed.slice(0, MOST_ISSUES), Math.max(0, placed.length - MOST_ISSUES));
   }
-  const warnings = gathered.warnings.length > 0 ? await placeIssues(gathered.warnings, sourceOf) : [];
+  // To find the place of each takes long, and nobody reads thousands.
+  const told = gathered.warnings.slice(0, MOST_ISSUES);
+  const more = gathered.warnings.length - told.length;
+  const warnings = told.length > 0 ? await placeIssues(told, sourceOf) : [];
+  if (more > 0) warnings.push({ at: main.shown, message: `${more} more warnings like these` });
   const fail = async (issues: readonly Issue[]): Promise<never> => {
     throw new PolicyError(await placeIssues(issues, sourceOf));
   };

@@ -346,3 +346,12 @@ describe("state", () => {
     await expect(settings("", "oracle:swordfish")).rejects.not.toThrow("swordfish");
   });
 });
+
+test("of thousands of warnings the first are placed and told, the others counted", async () => {
+  const secret = (index: number) =>
+    `  s${index}:\n    issuer: { type: api-keys, url: "http://localhost", client: c${index}, adminToken: "\${env:T}", timing: { settle: 0s } }\n    stores: [{ type: local }]\n`;
+  const many = Array.from({ length: 300 }, (_, index) => secret(index)).join("");
+  const { warnings } = await load(`version: 1\nsecrets:\n${many}`);
+  expect(warnings.length).toBe(21);
+  expect(warnings.at(-1)?.message).toMatch(/^280 more warnings like these$/);
+});
