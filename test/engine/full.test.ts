@@ -16,13 +16,18 @@ async function full() {
   await runSecret(deps, bench.ports(), options({ sit: "served" }));
   bench.state.auditFails = true;
   const document = await Document.open(deps, "payments");
-  await document.commit(Array.from({ length: 201 }, () => ({ fact: "noticed", event: "failed-use", data: {} }) as const));
+  await document.commit(
+    Array.from({ length: 201 }, () => ({ fact: "noticed", event: "failed-use", data: {} }) as const),
+  );
   return deps;
 }
 
 test("a log that takes nothing stops a rotation, and no emergency", async () => {
   const deps = await full();
-  expect(await runSecret(deps, bench.ports(), options())).toMatchObject({ outcome: "blocked", reason: "audit-unavailable" });
+  expect(await runSecret(deps, bench.ports(), options())).toMatchObject({
+    outcome: "blocked",
+    reason: "audit-unavailable",
+  });
   await say(deps, "payments", EMERGENCY);
   await runSecret(deps, bench.ports(), options({ sit: "dead" }));
   expect(bench.issuer.calls).toEqual(expect.arrayContaining(["disable key-1", "delete key-1"]));
@@ -34,5 +39,8 @@ test("a log that tells otherwise is told apart from one that does not answer", a
   bench.state.audit.append = async () => {
     throw new UserError("state-damaged", "another entry");
   };
-  expect(await runSecret(deps, bench.ports(), options())).toMatchObject({ outcome: "blocked", reason: "state-damaged" });
+  expect(await runSecret(deps, bench.ports(), options())).toMatchObject({
+    outcome: "blocked",
+    reason: "state-damaged",
+  });
 });
