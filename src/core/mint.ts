@@ -13,7 +13,7 @@ import {
   wait,
 } from "./case.ts";
 import { bindingsOf, drifted, guardPause, outageAccepted, writeOver } from "./checks.ts";
-import { granule, isStagedStill, leftover, livingLeftover } from "./orphans.ts";
+import { granule, isStagedStill, leaving, leftover, livingLeftover } from "./orphans.ts";
 import type { Version, VersionId } from "./model.ts";
 import { deliveryOf, living, versionOf } from "./model.ts";
 import { datesOf, type Listing } from "./observed.ts";
@@ -106,7 +106,7 @@ function slots(c: Case): Decision | null {
   const { maxKeys } = c.rules.issuer;
   if (keys.length < maxKeys) return null;
   const alive = living(c.state).filter((v) => keys.some((key) => key.keyId === v.keyId));
-  const freed = freeSlot(c, alive) ?? leftover(c);
+  const freed = leaving(c) ?? freeSlot(c, alive) ?? leftover(c);
   if (freed !== null) return freed;
   const strangers = keys.filter((key) => !alive.some((v) => v.keyId === key.keyId));
   if (maxKeys === 1 && strangers.length === 0)

@@ -135,6 +135,15 @@ export function livingLeftover(c: Case): Decision | null {
   return null;
 }
 
+/** One that is deleted and still listed: its slot is about to be free. */
+export function leaving(c: Case): Decision | null {
+  for (const version of unwanted(c)) {
+    const decision = version.deletedAt === null ? null : removal(c, version);
+    if (decision?.decision === "wait" && decision.reason === "settling") return decision;
+  }
+  return null;
+}
+
 function unwanted(c: Case): readonly Version[] {
   if (isOff(c, "orphan-first")) return [];
   return c.state.versions.filter((version) => {
