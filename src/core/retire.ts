@@ -4,6 +4,7 @@ import { guardHolds, isSpent, outageAccepted, promise4 } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { Version } from "./model.ts";
+import type { ReasonCode } from "./reasons.ts";
 import { believeGone, backOff } from "./orphans.ts";
 import { nextLookAt, rememberAll } from "./usage.ts";
 
@@ -51,9 +52,13 @@ function next(c: Case, victim: Version): Decision | null {
   return (canDisable ? soak(c, victim) : null) ?? backOff(c, victim) ?? end(c, victim);
 }
 
+/** What nobody can answer any more, or nobody has to, once the key is gone. */
+const MOOT: ReadonlySet<ReasonCode> = new Set(["usage-unknown", "overlap-maximum"]);
+
 /** Of a key that is gone nobody can say any more how it was used: a delete whose answer was lost, or a stranger's. */
 function isGone(c: Case, victim: Version, standing: Decision | null): boolean {
-  return standing?.decision === "wait" && standing.reason === "usage-unknown" && keyOf(c, victim) === null;
+  const aboutUse = standing !== null && "reason" in standing && MOOT.has(standing.reason);
+  return aboutUse && keyOf(c, victim) === null;
 }
 
 function disable(c: Case, victim: Version): Decision | null {

@@ -8,6 +8,15 @@ import { transition } from "../core/transition.ts";
 import type { Revision } from "../ports/state.ts";
 import type { EngineDeps } from "./deps.ts";
 
+/** Our clocks when the document's was right. */
+interface Reading {
+  readonly mark: number;
+  readonly ahead: number;
+}
+
+/** ms; clocks that only drift never get there between two commits. */
+const CLOCKS_APART = 1000;
+
 /**
  * One secret's document in this process: the newest revision known, and the document's clock.
  *
@@ -20,6 +29,8 @@ export class Document {
   /** The document's clock at `#mark` of our monotonic clock. */
   #at: Instant = 0;
   #mark = 0;
+  /** How far our wall clock was ahead of the monotonic one before the backend was last spoken to. */
+  #ahead = 0;
   #queue: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -52,6 +63,18 @@ export class Document {
   }
 
   /**
+   * Looks at the backend's clock again where this machine's two clocks do not agree on how long ago that was last done:
+   * one stands still while the machine sleeps, and an intent that is dated too early would count as over too soon.
+   */
+  async wake(): Promise<void> {
+    if (this.exists && Math.abs(this.#aheadNow() - this.#ahead) > CLOCKS_APART) await this.load();
+  }
+
+  #aheadNow(): number {
+    return this.deps.clock.wall() - this.deps.clock.monotonic();
+  }
+
+  /**
    * Applies facts to the newest revision known and saves. `stale`: somebody else committed first, or the document is
    * no longer at `restsOn`, the sequence that the facts were decided on; the newer revision is loaded and nothing of
    * this was applied.
@@ -69,13 +92,14 @@ export class Document {
 
   async #commit(facts: readonly Fact[]): Promise<"saved" | "stale"> {
     const now = this.now();
+    const read = { mark: this.deps.clock.monotonic(), ahead: this.#aheadNow() };
     const before = this.#revision === null ? await this.#onTopOfLog() : this.#state;
     const options = { guardLeaked: !this.deps.off?.has("compromised-stamp"), mayLand: !this.deps.off?.has("may-land") };
     const changed = facts.reduce((state, fact) => transition(state, fact, now, options), before);
     const next = seal(changed, this.deps.random(8), this.deps.hash);
     const saved = await this.deps.state.save(this.name, next, this.#revision);
     if (saved.result === "saved") {
-      this.#became(next, saved.revision, 0);
+      this.#became(next, saved.revision, 0, read);
       return "saved";
     }
     await this.#load();
@@ -91,19 +115,22 @@ export class Document {
   }
 
   async #load(): Promise<void> {
+    const began = this.deps.clock.monotonic();
+    const ahead = this.#aheadNow();
     const loaded = await this.deps.state.load(this.name);
-    if (loaded === null) {
-      this.#became(newState(this.name, this.deps.clock.wall()), null, 0);
-    } else {
-      this.#became(loaded.state, loaded.revision, loaded.age);
-    }
+    const mark = this.deps.clock.monotonic();
+    // The age was right at some time since; where that is long ago, the next `wake` asks once more.
+    const read = { mark, ahead: mark - began > CLOCKS_APART ? Number.NEGATIVE_INFINITY : ahead };
+    if (loaded === null) this.#became(newState(this.name, this.deps.clock.wall()), null, 0, read);
+    else this.#became(loaded.state, loaded.revision, loaded.age, read);
   }
 
-  #became(state: SecretState, revision: Revision | null, age: number): void {
+  #became(state: SecretState, revision: Revision | null, age: number, { mark, ahead }: Reading): void {
     const before = this.#revision === revision && revision !== null ? this.now().doc : -Infinity;
     this.#state = state;
     this.#revision = revision;
-    this.#mark = this.deps.clock.monotonic();
+    this.#mark = mark;
+    this.#ahead = ahead;
     this.#at = Math.max(before, state.clock + Math.max(0, age));
   }
 

@@ -109,6 +109,7 @@ class Run {
   }
 
   async #decide(): Promise<Decision> {
+    await this.document.wake();
     const { state } = this.document;
     // A leaked key does not wait for the log: its events stay in the document until it takes them.
     if (isFull(state) && state.incident === null) {

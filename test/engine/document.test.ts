@@ -14,6 +14,28 @@ const HOLD = { fact: "said", word: { word: "hold", reason: "why", until: null },
 const AUDITED = { fact: "noticed", event: "failed-use", data: {} } as const;
 const types = () => state.document?.state.outbox.events.map(({ type }) => type);
 
+test("a machine that slept, or whose save took long, dates nothing too early", async () => {
+  let asleep = 0;
+  const real = time.clock();
+  const document = await Document.open(
+    depsOf(state, "run-a", { ...real, monotonic: () => real.monotonic() - asleep }),
+    "payments",
+  );
+  const lag = () => time.now - document.now().doc;
+  const save = state.save.bind(state);
+  state.save = async (...args) => {
+    const saved = await save(...args);
+    time.now += 32 * S;
+    return saved;
+  };
+  await document.commit([HOLD]);
+  expect(lag()).toBe(0);
+  time.now += 60 * S;
+  asleep += 60 * S;
+  await document.wake();
+  expect(lag()).toBe(0);
+});
+
 describe("the document's clock", () => {
   test.each([H, -H])("a wall clock that jumps by %d ms changes nothing", async (jump) => {
     const clock = time.clock();
