@@ -4,6 +4,7 @@ import { guardHolds, isSpent, outageAccepted, promise4 } from "./checks.ts";
 import { formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { Version } from "./model.ts";
+import type { ObservedKey } from "./observed.ts";
 import type { ReasonCode } from "./reasons.ts";
 import { believeGone, backOff } from "./orphans.ts";
 import { nextLookAt, rememberAll } from "./usage.ts";
@@ -56,27 +57,25 @@ function next(c: Case, victim: Version): Decision | null {
 const MOOT: ReadonlySet<ReasonCode> = new Set(["usage-unknown", "overlap-maximum"]);
 
 /** Of a key that is gone nobody can say any more how it was used: a delete whose answer was lost, or a stranger's. */
-function isGone(c: Case, victim: Version, standing: Decision | null): boolean {
-  const aboutUse = standing !== null && "reason" in standing && MOOT.has(standing.reason);
-  return aboutUse && keyOf(c, victim) === null;
+function beforeRevoke(c: Case, victim: Version): Decision | null {
+  const standing = promise4(c, victim);
+  const isMoot = standing === null || ("reason" in standing && MOOT.has(standing.reason));
+  const isGone = isMoot && keyOf(c, victim) === null;
+  return isGone ? note({ fact: "key-state", version: victim.id, state: "gone" }) : standing;
 }
 
 function disable(c: Case, victim: Version): Decision | null {
-  const standing = promise4(c, victim);
-  if (isGone(c, victim, standing)) return note({ fact: "key-state", version: victim.id, state: "gone" });
+  const standing = beforeRevoke(c, victim);
   if (standing !== null) return standing;
-  const key = keyOf(c, victim);
-  if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });
+  const key = keyOf(c, victim) as ObservedKey;
   if (key.state === "disabled") return note({ fact: "key-state", version: victim.id, state: "disabled" });
   return hook(c, "beforeRevoke") ?? attempt(c, { do: "disable", version: victim.id });
 }
 
 function end(c: Case, victim: Version): Decision | null {
-  const standing = promise4(c, victim);
-  if (isGone(c, victim, standing)) return note({ fact: "key-state", version: victim.id, state: "gone" });
+  const standing = beforeRevoke(c, victim);
   if (standing !== null) return standing;
-  const key = keyOf(c, victim);
-  if (key === null) return note({ fact: "key-state", version: victim.id, state: "gone" });
+  const key = keyOf(c, victim) as ObservedKey;
   const shows = (victim.disabledAt ?? -Infinity) + c.rules.issuer.timing.propagation;
   if (key.state === "enabled" && shows > c.now.doc)
     return wait("settling", `the listing may still show ${victim.keyId} as it was before its disable`, shows);

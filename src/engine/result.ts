@@ -1,6 +1,7 @@
 import type { Decision } from "../core/case.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import type { ActionRecord, Paused, SecretState, StateEvent } from "../core/model.ts";
+import type { Failed } from "../core/observed.ts";
 import type { Phase } from "../core/phase.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import type { Outcome, ReasonCode } from "../core/reasons.ts";
@@ -61,18 +62,13 @@ export interface RunResult {
 /** A decision that a run can end in. */
 export type Standing = Exclude<Decision, { readonly decision: "look" | "act" | "note" }>;
 
-/** A refusal, or a revocation that did not succeed. */
-export interface Failed {
-  readonly reason: ReasonCode;
-  readonly message: string;
-}
-
 /** What a result is made of, beside the decision that a run ended in. */
 export interface Account {
   readonly name: string;
   readonly state: SecretState | null;
   readonly actions: readonly ActionRecord[];
   readonly now: Now;
+  /** A refusal, or a revocation that did not succeed. */
   readonly failed: Failed | null;
   readonly sit: Sit;
 }

@@ -5,6 +5,7 @@ import type { Duration } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
 import type { ActionRecord } from "../core/model.ts";
 import { versionOf } from "../core/model.ts";
+import type { Failed } from "../core/observed.ts";
 import { isFull } from "../core/outbox.ts";
 import { phaseOf } from "../core/phase.ts";
 import { failureOf } from "../core/failures.ts";
@@ -21,7 +22,7 @@ import { flush, isPending, whyFull } from "./outbox.ts";
 import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
 import type { Effect } from "./perform.ts";
 import { conclude, ended, offsetOf, pausedIn } from "./result.ts";
-import type { Account, Failed, RunOptions, RunResult, Standing } from "./result.ts";
+import type { Account, RunOptions, RunResult, Standing } from "./result.ts";
 import { napFor, outlasts, type Room } from "./sit.ts";
 import { Values } from "./values.ts";
 
@@ -143,9 +144,8 @@ class Run {
    * work away from this one, and whoever said it goes on.
    */
   async #mayWork(): Promise<boolean> {
-    if (this.document.state.epoch !== this.#epoch) return false;
-    if (this.#lease.held) return true;
     for (;;) {
+      if (this.document.state.epoch !== this.#epoch) return false;
       const result = await this.#lease.acquire();
       if (result === "held") return true;
       if (result === "stale") continue;
@@ -154,7 +154,6 @@ class Run {
       const before = this.deps.clock.monotonic();
       await this.#nap(Math.min(left, 1000));
       await this.document.load();
-      if (this.document.state.epoch !== this.#epoch) return false;
       this.#queued += this.deps.clock.monotonic() - before;
     }
   }
