@@ -1,9 +1,8 @@
 import { blackoutAt } from "../config/blackouts.ts";
 import type { SecretPolicy } from "../config/model.ts";
-import { dueAfter, startsFrom } from "../config/schedule.ts";
+import { dueAfter, dueBy, startsFrom } from "../config/schedule.ts";
 import type { Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
-import { nextDue } from "./subject.ts";
 
 /** One start that the schedule has ahead. */
 export interface Start {
@@ -29,7 +28,7 @@ export async function agendaOf(
   for (const { policy, state } of secrets) {
     if (policy.schedule === null || !policy.enabled) continue;
     const after = await dueAfter(policy);
-    let due = state === null ? now : ((await nextDue(policy, state, now)) ?? now);
+    let due = (await dueBy(policy))(state ?? { versions: [] }, now).at ?? now;
     for (let count = 0; count < MOST; count++) {
       const ready = Math.max(due, now);
       const at = startsFrom(policy, ready);

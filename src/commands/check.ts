@@ -56,8 +56,8 @@ export const check = verb({
     const names = (await choose(session, selection, "all")).map(({ name }) => name);
     const { secrets } = await session.policy();
     const everything = names.length === secrets.size;
-    const report = await fromState(session, names, everything);
     const documents = await documentsOf(session, null);
+    const report = await fromState(session, names, everything, documents);
     const now = session.now();
     const found = report.secrets.flatMap((member) => {
       const loaded = documents.get(member.name);

@@ -90,7 +90,7 @@ async function agenda(
     now,
     until,
   );
-  const report = await fromState(session, names, false);
+  const report = await fromState(session, names, false, documents);
   return {
     ...report,
     outcome: "done",

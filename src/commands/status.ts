@@ -41,8 +41,13 @@ export const status = verb({
 });
 
 /** Every document, with those that the policy no longer speaks of when everything was asked for. */
-export async function fromState(session: Session, names: readonly string[], everything: boolean): Promise<Report> {
-  const documents = await documentsOf(session, everything || names.length > 20 ? null : names);
+export async function fromState(
+  session: Session,
+  names: readonly string[],
+  everything: boolean,
+  read: ReadonlyMap<string, Loaded> | null = null,
+): Promise<Report> {
+  const documents = read ?? (await documentsOf(session, everything || names.length > 20 ? null : names));
   const paused = documents.get(EVERYTHING)?.state.paused ?? null;
   const known = (await session.policy()).secrets;
   const strays = everything ? [...documents.keys()].filter((name) => !known.has(name) && !name.startsWith("@")) : [];

@@ -18,6 +18,12 @@ export function runnerId(random: string, space: string | null): string {
   return space === null ? random : `${random}@${space}`;
 }
 
+/** The id of one more runner in the process of another. */
+export function siblingId(random: string, runner: string): string {
+  const at = runner.indexOf("@");
+  return at < 0 ? random : random + runner.slice(at);
+}
+
 /** Whether a runner's process is certainly dead: it would be seen from here if it lived. */
 export function isDeadHere(runner: string, pid: number, space: string | null): boolean {
   return space !== null && runner.endsWith(`@${space}`) && !isRunning(pid);

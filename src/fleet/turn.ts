@@ -1,12 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { EVERYTHING } from "../commands/choose.ts";
 import { pauseOf } from "../commands/pause.ts";
-import { dueBy, startsFrom } from "../config/schedule.ts";
+import { nextDue } from "../commands/subject.ts";
+import { dueBy } from "../config/schedule.ts";
 import type { SecretPolicy } from "../config/model.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
 import type { SecretState } from "../core/model.ts";
 import { isAtRest } from "../core/rest.ts";
+import { siblingId } from "../engine/process-space.ts";
 import type { Progress, RunResult } from "../engine/result.ts";
 import { runSecret } from "../engine/run.ts";
 import type { Wake } from "../ports/queue.ts";
@@ -53,7 +55,7 @@ export async function takeTurn(
   try {
     const ports = await generation.ports(secret);
     // A runner of its own: of two turns of one secret in one process only one may hold the lease.
-    const runner = { ...engine.runner, id: randomBytes(8).toString("hex") };
+    const runner = { ...engine.runner, id: siblingId(randomBytes(8).toString("hex"), engine.runner.id) };
     result = await generation.crew.work(secret, (aside) =>
       runSecret({ ...engine, runner }, ports, {
         start: true,
@@ -98,10 +100,9 @@ export async function restOf(
   if (loaded === null) return secret.schedule === null ? null : "works";
   if (!isAtRest(loaded.state, [...policy.notifiers.keys()])) return "works";
   if (!secret.enabled) return null;
-  const { at, due } = (await dueBy(secret))(loaded.state, now);
-  if (due) return "works";
-  const starts = at === null ? Infinity : startsFrom(secret, at);
-  return starts < Infinity ? starts - now : null;
+  if ((await dueBy(secret))(loaded.state, now).due) return "works";
+  const starts = await nextDue(secret, loaded.state, now);
+  return starts === null ? null : starts - now;
 }
 
 /** When another's lease ends unless it is renewed; wall clock. */

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { beforeAll, expect, test } from "vitest";
-import { isDeadHere, processSpace, runnerId } from "../../src/engine/process-space.ts";
+import { isDeadHere, processSpace, runnerId, siblingId } from "../../src/engine/process-space.ts";
 import { needs } from "../support/require.ts";
 
 let gone: number;
@@ -39,4 +39,9 @@ test("another pid namespace is another space, whatever the host is called", asyn
   expect(seen()).toBe(processSpace());
   expect(seen(...own)).toMatch(/ pid:\[\d+\]$/);
   expect(seen(...own)).not.toBe(processSpace());
+});
+
+test("one more runner of a process is seen from where the first one is", () => {
+  expect(siblingId("ff", "aa@space")).toBe("ff@space");
+  expect(siblingId("ff", "aa")).toBe("ff");
 });
