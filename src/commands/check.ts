@@ -2,7 +2,7 @@ import type { SecretPolicy } from "../config/model.ts";
 import { suggestion } from "../config/nearest.ts";
 import { replaceBy } from "../config/schedule.ts";
 import type { Duration, Instant } from "../core/duration.ts";
-import { formatDuration } from "../core/duration.ts";
+import { formatAgo, formatDuration } from "../core/duration.ts";
 import { living, type SecretState } from "../core/model.ts";
 import { relative, iso } from "../ui/time.ts";
 import { table, whole } from "../ui/table.ts";
@@ -143,7 +143,7 @@ function overdue({ nextDue }: SecretMember, { versions }: SecretState, maxAge: D
   const late = (since: Instant, message: string): Wrong => ({ kinds: ["overdue"], reason: "overdue", message, since });
   if (maxAge === null) {
     const due = nextDue === null ? Infinity : Date.parse(nextDue);
-    return due < now ? [late(due, `due ${formatDuration(now - due)} ago`)] : [];
+    return due < now ? [late(due, `due ${formatAgo(now - due)}`)] : [];
   }
   const made = current.createdAt ?? current.since;
   const age = now - made;

@@ -1,5 +1,5 @@
 import type { SecretPolicy } from "../config/model.ts";
-import { formatDuration, type Duration } from "../core/duration.ts";
+import { formatAgo, formatDuration, type Duration } from "../core/duration.ts";
 import { living, type DeliveryState, type Version } from "../core/model.ts";
 import { meantBy } from "../core/said.ts";
 import type { Word } from "../core/words.ts";
@@ -103,7 +103,7 @@ async function answered(session: Session, secrets: readonly SecretPolicy[]): Pro
     // Its key has to be the answer: an emergency over a version that was still on its way replaces nothing.
     const current = versions.find(({ status }) => status === "current");
     if (current === undefined || current.since < (last.startedAt ?? Infinity)) continue;
-    const message = `an emergency replaced its keys ${formatDuration(Math.round(ago / 1000) * 1000)} ago; to replace this one too, name it: --key-version`;
+    const message = `an emergency replaced its keys ${formatAgo(ago)}; to replace this one too, name it: --key-version`;
     const said = { outcome: "done", reason: "not-due", message, until: null } as const;
     rows.set(name, withSaid(rowOf(await subjectOf(session, name, loaded)), said, []));
   }

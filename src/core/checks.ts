@@ -15,7 +15,7 @@ import {
   wait,
   wanted,
 } from "./case.ts";
-import { formatDuration } from "./duration.ts";
+import { formatAgo, formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { DeliveryId, Serves, Version, VersionId } from "./model.ts";
 import { deliveryOf, versionOf } from "./model.ts";
@@ -212,9 +212,7 @@ export const storesConfirmed: Check = (c, victim) => {
     if (look.serves === "unknown") return wait("distributing", `nobody can tell what ${delivery.name} serves`, null);
     if (isOff(c, "drift") && !(typeof look.serves === "object" && look.serves.version === victim.id)) continue;
     const since =
-      recorded?.confirmedAt == null
-        ? ""
-        : `, though it was right ${formatDuration(c.now.doc - recorded.confirmedAt)} ago`;
+      recorded?.confirmedAt == null ? "" : `, though it was right ${formatAgo(c.now.doc - recorded.confirmedAt)}`;
     return blocked(
       "drift",
       `${delivery.use} ${delivery.name} serves ${wordFor(look.serves)} instead of ${goal?.id ?? "a living key"}${since}`,

@@ -23,6 +23,11 @@ export function parseDuration(text: string): Duration | null {
   return Number.isSafeInteger(total) ? total : null;
 }
 
+/** `3 min 2 s ago`; what is under a second old is told as that, not in milliseconds that nobody measured. */
+export function formatAgo(age: Duration): string {
+  return age < 1000 ? "less than 1 s ago" : `${formatDuration(age)} ago`;
+}
+
 /** The two largest units that matter: `3d 4h`, `2 min 5 s`, `40 s`, `250 ms`. */
 export function formatDuration(duration: Duration): string {
   const ms = Math.max(0, Math.round(duration));

@@ -1,6 +1,6 @@
 import type { Case, Decision } from "./case.ts";
 import { ask, failed, isOff, note, wait, wanted } from "./case.ts";
-import { formatDuration } from "./duration.ts";
+import { formatAgo, formatDuration } from "./duration.ts";
 import type { Fact } from "./facts.ts";
 import type { Failed } from "./observed.ts";
 import type { UsageMemory, Version, VersionId } from "./model.ts";
@@ -131,7 +131,7 @@ export function sentence(c: Pick<Case, "now">, victim: Version, j: Judgement): s
   const used =
     j.lastAt === null
       ? `${j.name} never seen`
-      : `${j.name} ${formatDuration(c.now.doc - j.lastAt)} ago${j.by === null ? "" : ` by ${j.by}`}`;
+      : `${j.name} ${formatAgo(c.now.doc - j.lastAt)}${j.by === null ? "" : ` by ${j.by}`}`;
   const gap = j.longestGap > 0 ? `, longest gap ${formatDuration(j.longestGap)}` : "";
   const by = j.quietBy === null ? "" : `; quiet in ${formatDuration(j.quietBy - c.now.doc)} at the earliest`;
   return `${key}: ${used}${gap}${j.verdict === "unknown" && j.why !== null ? ` (${j.why})` : ""}${by}`;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { formatDuration, parseDuration } from "../../src/core/duration.ts";
+import { formatAgo, formatDuration, parseDuration } from "../../src/core/duration.ts";
 
 const UNITS = [
   ["w", 604_800_000],
@@ -102,4 +102,14 @@ test("what is written never says more than there is, and at least the largest un
       );
     }),
   );
+});
+
+test.each([
+  [967, "less than 1 s ago"],
+  [0, "less than 1 s ago"],
+  [1000, "1 s ago"],
+  [3967, "3 s ago"],
+  [125_400, "2 min 5 s ago"],
+])("%d ms ago is %s", (ms, text) => {
+  expect(formatAgo(ms)).toBe(text);
 });
