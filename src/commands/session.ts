@@ -10,6 +10,7 @@ import { openQueue, openState, openTraces, Wiring, type World } from "../wire.ts
 import { actorOf } from "./actor.ts";
 import type { Globals } from "./globals.ts";
 import type { Process } from "./main.ts";
+import { stillHere } from "./state-moved.ts";
 
 /** One command at work: policy, state and adapters, each opened when first asked for. */
 export class Session {
@@ -17,6 +18,7 @@ export class Session {
   warnings: readonly PlacedIssue[] = [];
   #policy: Promise<Policy> | null = null;
   #state: Promise<StateBackend> | null = null;
+  #here: Promise<StateBackend> | null = null;
   readonly #others: StateBackend[] = [];
   #engine: Promise<EngineDeps> | null = null;
   #wiring: Promise<Wiring> | null = null;
@@ -41,8 +43,14 @@ export class Session {
     return this.#policy;
   }
 
-  async state(): Promise<StateBackend> {
-    this.#state ??= openState(await this.policy(), this.globals.state, this.#world());
+  state(): Promise<StateBackend> {
+    this.#here ??= this.stateAsItIs().then(stillHere);
+    return this.#here;
+  }
+
+  /** The same, even where it was moved elsewhere. */
+  stateAsItIs(): Promise<StateBackend> {
+    this.#state ??= this.policy().then((policy) => openState(policy, this.globals.state, this.#world()));
     return this.#state;
   }
 
@@ -54,8 +62,13 @@ export class Session {
   }
 
   engine(): Promise<EngineDeps> {
-    this.#engine ??= this.#startEngine();
+    this.#engine ??= this.state().then((state) => this.engineOn(state));
     return this.#engine;
+  }
+
+  async engineOn(state: StateBackend): Promise<EngineDeps> {
+    this.#wiring ??= this.policy().then((policy) => new Wiring(policy, this.#world()));
+    return (await this.#wiring).engine(state, actorOf(this.process.env));
   }
 
   /** The secret's adapters. Its references are resolved here, and not before. */
@@ -90,11 +103,6 @@ export class Session {
     this.warnings = warnings;
     for (const warning of warnings) this.terminal.say(`warning: ${plain(`${warning.at}: ${warning.message}`)}`);
     return policy;
-  }
-
-  async #startEngine(): Promise<EngineDeps> {
-    this.#wiring ??= this.policy().then((policy) => new Wiring(policy, this.#world()));
-    return (await this.#wiring).engine(await this.state(), actorOf(this.process.env));
   }
 
   #world(): World {

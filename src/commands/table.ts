@@ -294,7 +294,7 @@ export const VERBS: readonly VerbLine[] = [
   },
   {
     name: "state migrate",
-    summary: "copy the whole state to another place; the old one is kept, and paused",
+    summary: "move the whole state to another place; the old one is kept, and says where it went",
     arguments: "",
     options: [{ flags: "--to <url>", summary: "the other place: postgres://…, s3://…, vault-kv:PATH, sqlite:PATH" }],
     load: async () => (await import("./state.ts")).migrate,

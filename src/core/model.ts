@@ -335,6 +335,8 @@ export interface SecretState {
   readonly lookAgainAt: Instant | null;
   readonly outbox: Outbox;
   readonly actions: readonly ActionRecord[];
+  /** Where the state that this document was part of is now, by its `location`. Nothing goes on here. */
+  readonly movedTo?: string;
 }
 
 /** The secret's versions that may still be alive at the issuer, or whose mint is not yet resolved. */

@@ -145,6 +145,11 @@ export const REASONS = {
   "audit-unavailable": { outcome: "blocked", message: "the audit log does not take entries" },
   "state-without-cas": { outcome: "blocked", message: "the state backend does not refuse a stale write" },
   "state-damaged": { outcome: "blocked", message: "the state cannot be read" },
+  "state-moved": {
+    outcome: "blocked",
+    message: "the state was moved to another place",
+    hint: "name the new place in the policy's `state:`, or by --state",
+  },
   "state-newer": { outcome: "blocked", message: "the state was written by a newer keyturn", hint: "update keyturn" },
 } as const satisfies Record<string, Reason>;
 

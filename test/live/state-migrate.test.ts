@@ -34,6 +34,14 @@ function sane({ code, stderr }: Ended, expected: number): void {
   expect(stderr).not.toMatch(/bug in keyturn|^ {4}at /m);
 }
 
+/** At the old place. */
+async function refuses(lane: Lane, words: string, to: string): Promise<void> {
+  const refused = await lane.run(...words.split(" "));
+  sane(refused, 3);
+  expect(refused.stderr).toMatch(new RegExp(`^keyturn: the state in \\S+ was moved to ${to}`, "m"));
+  expect(refused.stderr).toMatch(/^hint: name the new place in the policy's `state:`, or by --state$/m);
+}
+
 /** What status and audit tell of the state at a URL; "": the policy's. */
 async function told(lane: Lane, url = ""): Promise<unknown> {
   const at = url === "" ? [] : ["--state", url];
@@ -57,20 +65,22 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
       sane(await lane.run("state", "migrate", "--to", url), 0);
       expect(await told(lane, url)).toEqual(before);
 
-      // What was left behind is whole and goes on with nothing.
-      expect(await told(lane)).toEqual(before);
+      // What was left behind is kept whole, and answers nothing but where it went.
+      const left = JSON.parse((await lane.run("state", "export")).stdout);
+      expect(left.documents.every((one: { state: { movedTo: string } }) => one.state.movedTo !== undefined)).toBe(true);
       lane.write();
-      const left = await lane.json("run", "one");
-      expect([left.code, left.document.secrets[0].reason]).toEqual([0, "paused"]);
-      const [scheme] = url.split(":");
-      expect(left.document.secrets[0].message).toContain(`: the state has moved to ${scheme}:`);
-      // The other place is not paused: there the rotation ends.
+      await refuses(lane, "run one", `${url.split(":")[0]}:`);
+      // There the rotation ends.
       sane(await lane.run("--state", url, "run", "one", "--wait"), 0);
       const after = (await told(lane, url)) as { phase: string };
       expect(after.phase).toBe("idle");
 
-      sane(await lane.run("--state", url, "state", "migrate", "--to", "sqlite:back.db"), 0);
-      expect(await told(lane, "sqlite:back.db")).toEqual(after);
+      // And back to where it was.
+      sane(await lane.run("--state", url, "state", "migrate", "--to", "sqlite:.keyturn/state.db"), 0);
+      expect(await told(lane)).toEqual(after);
+      sane(await lane.run("rotate", "one", "--wait"), 0);
+      sane(await lane.run("--state", url, "run"), 3);
+      expect(await lane.faults()).toEqual([]);
       expect(lane.outages).toEqual([]);
     },
   );
@@ -100,18 +110,36 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
     });
   });
 
+  test("a run that waits meanwhile ends, and says where the state went; the other place goes on with its rotation", async () => {
+    const lane = await laneWithKey();
+    lane.write({ minimum: "15s" });
+    const run = lane.start("rotate", "one", "--wait");
+    await lane.says(({ phase }) => phase === "overlap");
+    let moved: Ended;
+    do moved = await lane.run("state", "migrate", "--to", "sqlite:other.db");
+    while (moved.code === 4);
+    sane(moved, 0);
+    lane.write();
+    const left = await run.ended;
+    sane(left, 3);
+    for (const words of ["rotate one --wait", "emergency one --yes", "hold one --reason x", "status", "adopt one"])
+      await refuses(lane, words, "sqlite:");
+    expect(left.stderr).toMatch(/^keyturn: one: blocked: the state in \S+ was moved to \S+other\.db$/m);
+    sane(await lane.run("--state", "sqlite:other.db", "run", "one", "--wait"), 0);
+    expect(lane.outages).toEqual([]);
+  });
+
   test("may be done again after it was interrupted, and is refused where something else is", async () => {
     const lane = await laneWithKey();
     sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
     sane(await lane.run("state", "migrate", "--to", "sqlite:other.db"), 0);
-    sane(await lane.run("state", "migrate", "--to", "sqlite:third.db"), 0);
-    expect((await lane.run("status")).stdout).toMatch(/the state has moved to \S+third\.db$/m);
-    expect((await lane.run("--state", "sqlite:third.db", "status")).stdout).not.toContain("paused");
+    const third = await lane.run("state", "migrate", "--to", "sqlite:third.db");
+    sane(third, 3);
+    expect(third.stderr).toMatch(/was moved to \S+other\.db$/m);
     const elsewhere = await laneWithKey();
     const occupied = await elsewhere.run("state", "migrate", "--to", `sqlite:${lane.place.path("other.db")}`);
     sane(occupied, 3);
     expect(occupied.stderr).toContain("has another document of one");
-    // The refusal took its pause back.
     sane(await elsewhere.run("rotate", "one", "--wait"), 0);
     sane(await lane.run("state", "migrate", "--to", "sqlite:.keyturn/state.db"), 2);
     sane(await lane.run("state", "migrate", "--to", "nonsense:"), 2);
