@@ -11,7 +11,8 @@ import { S3Objects, type Condition, type Held, type Listed } from "./s3-objects.
 
 /** What is inside of an object, beside its content. */
 const FORMAT = 1;
-const AT_ONCE = 8;
+/** Requests. A bucket takes 5,500 reads a second, each of them some 20 ms away. */
+const AT_ONCE = 32;
 const DIGITS = 12;
 
 /**
