@@ -11,7 +11,7 @@ import { dueBy } from "./config/schedule.ts";
 import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
-import { runHook } from "./engine/hooks.ts";
+import { runHook } from "./adapters/hooks.ts";
 import { isDeadHere, processSpace, runnerId } from "./engine/process-space.ts";
 import type { AdapterDeps, IssuerAdapter, NotifierAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";

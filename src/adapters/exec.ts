@@ -8,12 +8,12 @@ import { ProviderError, type Applied } from "../core/errors.ts";
 import type { SecretValue } from "../core/secret-value.ts";
 import { path, type AdapterDeps } from "../ports/adapter.ts";
 import type { Ctx, Finding } from "../ports/context.ts";
+import { endGroup } from "./process-group.ts";
 import { duration, ms } from "./settings.ts";
 
 const PROTOCOL = 1;
 /** Between SIGTERM and SIGKILL. */
 const GRACE: Duration = 2000;
-const POLL: Duration = 25;
 /** For what is still in the pipes once the program has exited: what it left behind may hold them open for ever. */
 const DRAIN: Duration = 250;
 const ANSWER_MAX = 1024 * 1024;
@@ -143,7 +143,7 @@ export class Program {
       });
     } finally {
       over.abort();
-      if (child.exitCode === null && child.signalCode === null) await endGroup(child, ended);
+      if (child.exitCode === null && child.signalCode === null) await endGroup(child, ended, GRACE);
       for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
       for (const line of log.text().split("\n")) this.#debug(op, line, call, output.text());
     }
@@ -279,24 +279,4 @@ function gather(stream: Readable, most: number): Gathered {
   stream.on("error", () => {});
   const done = new Promise<void>((resolve) => stream.once("close", resolve));
   return { text: () => Buffer.concat(chunks).toString("utf8"), done, full };
-}
-
-/** Ends the whole group, not only its leader. */
-async function endGroup(child: ChildProcess, ended: Promise<End>): Promise<void> {
-  let alive = signalGroup(child, "SIGTERM");
-  for (let waited = 0; alive && waited < GRACE; waited += POLL) {
-    await sleep(POLL);
-    alive = signalGroup(child, 0);
-  }
-  if (alive) signalGroup(child, "SIGKILL");
-  await ended;
-}
-
-/** @returns whether a process of the group was there to be signalled. */
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return child.pid !== undefined && process.kill(-child.pid, signal);
-  } catch {
-    return false;
-  }
 }

@@ -5,6 +5,7 @@ import type { Duration } from "../core/duration.ts";
 import { formatDuration } from "../core/duration.ts";
 import type { HookPoint } from "../core/rules.ts";
 import type { SecretValue } from "../core/secret-value.ts";
+import { endGroup } from "./process-group.ts";
 
 /** What to run: a text for `sh -c`, or an argument list that no shell sees. */
 export type HookCommand = string | readonly [string, ...string[]];
@@ -67,7 +68,6 @@ export class HookFailed extends Error {
 const TIMEOUT: Duration = 600_000;
 /** Between SIGTERM and SIGKILL. */
 const GRACE: Duration = 5000;
-const POLL: Duration = 50;
 /** For what is still in the pipes once the hook has exited: a process that it left behind may hold them for ever. */
 const DRAIN: Duration = 250;
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -104,7 +104,7 @@ export async function runHook(spec: HookSpec, call: HookCall): Promise<void> {
   const stopped = stopping(call.signal, timeout, cut.signal);
   try {
     const first = await Promise.race([ended, stopped]);
-    if (first.how === "timeout" || first.how === "aborted") await killGroup(child, ended);
+    if (first.how === "timeout" || first.how === "aborted") await endGroup(child, ended, GRACE);
     else await Promise.race([drained, sleep(DRAIN, undefined, { signal: cut.signal })]);
     if (first.how !== "exit" || first.code !== 0) throw fail(first);
   } finally {
@@ -188,26 +188,6 @@ function stopping(abort: AbortSignal, timeout: Duration, cut: AbortSignal): Prom
     cut.addEventListener("abort", () => clearTimeout(timer), { once: true });
     abort.addEventListener("abort", () => resolve({ how: "aborted" }), { once: true, signal: cut });
   });
-}
-
-/** Ends the whole group, not only its leader: what it started must not go on deploying after the lease is lost. */
-async function killGroup(child: ChildProcess, ended: Promise<HookEnd>): Promise<void> {
-  let alive = signalGroup(child, "SIGTERM");
-  for (let waited = 0; alive && waited < GRACE; waited += POLL) {
-    await sleep(POLL);
-    alive = signalGroup(child, 0);
-  }
-  if (alive) signalGroup(child, "SIGKILL");
-  await ended;
-}
-
-/** @returns whether a process of the group was there to be signalled. */
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return child.pid !== undefined && process.kill(-child.pid, signal);
-  } catch {
-    return false;
-  }
 }
 
 /** Hands on whole lines; of one longer than 16 KiB the rest is dropped. `finish` hands on an unfinished last one. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { SecretValue } from "../../src/core/secret-value.ts";
-import { HookFailed, runHook, type HookCall, type HookSpec } from "../../src/engine/hooks.ts";
+import { HookFailed, runHook, type HookCall, type HookSpec } from "../../src/adapters/hooks.ts";
 
 let folder: string;
 let lines: string[];
