@@ -1,6 +1,7 @@
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
+import { readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { NoAnswer, Postgres, type Row } from "../postgres.ts";
 import { isMissing, postgresError } from "../postgres-errors.ts";
@@ -52,19 +53,8 @@ class PostgresState implements StateBackend {
   }
 
   /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
-  async *loadAll(): AsyncIterable<Loaded> {
-    let failure: unknown = null;
-    for await (const row of this.#pages(`name, revision::text, body, ${AGE}`)) {
-      let loaded: Loaded;
-      try {
-        loaded = this.#loaded(row);
-      } catch (error) {
-        failure ??= error;
-        continue;
-      }
-      yield loaded;
-    }
-    if (failure !== null) throw failure;
+  loadAll(): AsyncIterable<Loaded> {
+    return readable(this.#pages(`name, revision::text, body, ${AGE}`), 1, (row) => this.#loaded(row));
   }
 
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {

@@ -5,7 +5,7 @@ import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { awsAt, place, region } from "../aws.ts";
-import { inOrder } from "../in-order.ts";
+import { inOrder, readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { S3Objects, type Condition, type Held, type Listed } from "./s3-objects.ts";
 
@@ -57,14 +57,9 @@ class S3State implements StateBackend {
   }
 
   /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
-  async *loadAll(): AsyncIterable<Loaded> {
-    let failure: unknown = null;
+  loadAll(): AsyncIterable<Loaded> {
     const names = map(this.#objects.list(this.#at("secrets/")), ({ key }) => nameIn(key));
-    for await (const loaded of inOrder(names, AT_ONCE, (name) => this.#tried(name))) {
-      if (loaded instanceof UserError) failure ??= loaded;
-      else if (loaded !== null) yield loaded;
-    }
-    if (failure !== null) throw failure;
+    return readable(names, AT_ONCE, async (name) => (name === null ? null : this.load(name)));
   }
 
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {
@@ -148,16 +143,6 @@ class S3State implements StateBackend {
     const entry = held === "deleted" ? undefined : this.#unwrapped(held.text, key)["entry"];
     if (entry === undefined) throw this.#place.damaged(`${key} is no entry of the audit log`);
     return entry as AuditEntry;
-  }
-
-  async #tried(name: string | null): Promise<Loaded | UserError | null> {
-    if (name === null) return null;
-    try {
-      return await this.load(name);
-    } catch (error) {
-      if (error instanceof UserError) return error;
-      throw error;
-    }
   }
 
   #stateIn({ text }: Held, name: string): SecretState | null {

@@ -7,6 +7,7 @@ import type { SecretState } from "../../core/model.ts";
 import { path, type AdapterDeps, type StateAdapter } from "../../ports/adapter.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { linkNew, privateFolder, syncFolder, sweepTemps, tempName, withLock } from "../files.ts";
+import { readable } from "../in-order.ts";
 import { damaged, newer, stateError } from "./sqlite-errors.ts";
 import { build, standing, upgrade } from "./sqlite-migrations.ts";
 
@@ -62,18 +63,7 @@ export class SqliteState implements StateBackend {
     const rows = await this.#read(
       (db) => this.#sql(db, "SELECT * FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[],
     );
-    let failure: unknown = null;
-    for (const row of rows ?? []) {
-      let loaded: Loaded;
-      try {
-        loaded = this.#loaded(row);
-      } catch (error) {
-        failure ??= error;
-        continue;
-      }
-      yield loaded;
-    }
-    if (failure !== null) throw failure;
+    yield* readable(rows ?? [], 1, (row) => this.#loaded(row));
   }
 
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {

@@ -1,9 +1,9 @@
 import * as z from "zod";
-import { ProviderError, UserError } from "../../core/errors.ts";
+import { ProviderError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
-import { inOrder } from "../in-order.ts";
+import { inOrder, readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { trimmed } from "../vault-connection.ts";
 import { Vault, vaultPath, vaultSettings } from "../vault.ts";
@@ -55,13 +55,8 @@ class VaultKvState implements StateBackend {
 
   /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
   async *loadAll(): AsyncIterable<Loaded> {
-    let failure: unknown = null;
     const names = await this.#entries.names(`${this.#path}/secrets`);
-    for await (const loaded of inOrder(names, AT_ONCE, (name) => this.#tried(name))) {
-      if (loaded instanceof UserError) failure ??= loaded;
-      else if (loaded !== null) yield loaded;
-    }
-    if (failure !== null) throw failure;
+    yield* readable(names, AT_ONCE, (name) => this.load(name));
   }
 
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {
@@ -154,15 +149,6 @@ class VaultKvState implements StateBackend {
     const text = this.#unwrapped(held, path)["entry"];
     if (typeof text !== "string") throw this.#place.damaged(`${path} is no entry of the audit log`);
     return this.#place.json(text, path) as AuditEntry;
-  }
-
-  async #tried(name: string): Promise<Loaded | UserError | null> {
-    try {
-      return await this.load(name);
-    } catch (error) {
-      if (error instanceof UserError) return error;
-      throw error;
-    }
   }
 
   #stateIn(held: Held, name: string): SecretState | null {
