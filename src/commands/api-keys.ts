@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   AdminCallFailed,
   AdminClient,
@@ -7,6 +8,8 @@ import {
   type Key,
   type RunningAuthority,
 } from "../api-keys/index.ts";
+import { maskingOf } from "../ci/masking.ts";
+import { runnerOf } from "../ci/runner.ts";
 import { UserError } from "../core/errors.ts";
 import { isLoopback, parseListen } from "./listen.ts";
 
@@ -80,13 +83,29 @@ export async function clientAdd(
   return { exit: 0, text, member: { client: { ...client, createdAt: iso(createdAt) } } };
 }
 
-/** The one command that prints a value, once. */
+/** The one command that prints a value, once. A runner is told to mask it before. */
 export async function keyAdd(options: AuthorityAddress & { readonly client: string }, io: Io): Promise<Answer> {
   const { id, client, value, createdAt, scopes } = await call(options, io, (authority) =>
     authority.addKey(options.client),
   );
+  await mask(value, io);
   const text = `key ${id} of client ${client}${scopesText(scopes)}; its value, shown this once:\n${value}`;
   return { exit: 0, text, member: { key: { id, client, value, createdAt: iso(createdAt), scopes } } };
+}
+
+/** A runner reads stdout and stderr side by side: so long it has for the mask before it sees the value, ms. */
+const HEAD_START = 250;
+
+async function mask(value: string, { env, stderr }: Io): Promise<void> {
+  const runner = await runnerOf(env);
+  if (runner === null) return;
+  const tell = await maskingOf(env, (line) => stderr.write(`${line}\n`));
+  if (tell === null) {
+    stderr.write(`warning: ${runner.name} is not told to mask this value: let nothing print it\n`);
+    return;
+  }
+  tell(value);
+  await sleep(HEAD_START);
 }
 
 export async function keyList(options: AuthorityAddress & { readonly client: string }, io: Io): Promise<Answer> {
@@ -186,7 +205,6 @@ function tokenFrom(env: Io["env"]): string {
   return token;
 }
 
-/** `HOST:PORT`, an IPv6 host in brackets; port 0 is any free one. */
 function scopesText(scopes: readonly string[]): string {
   return scopes.length === 0 ? "" : `, scopes ${scopes.join(", ")}`;
 }

