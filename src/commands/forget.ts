@@ -3,6 +3,7 @@ import { stillOpen } from "../core/edit.ts";
 import { living, type SecretState, type Version } from "../core/model.ts";
 import type { Now } from "../core/rules.ts";
 import type { EngineDeps } from "../engine/deps.ts";
+import { Document } from "../engine/document.ts";
 import { isTaken } from "../engine/lease.ts";
 import { audit } from "../engine/outbox.ts";
 import type { Loaded } from "../ports/state.ts";
@@ -30,10 +31,16 @@ export const forget = verb({
     session.terminal.say(`${name}: ${left}${flight}`);
     const question = { command: "forget", question: `forget ${name}`, facts: [] };
     await confirm(question, session.globals.yes, session.terminal, session.signal);
-    if ((await tellAll(deps, loaded.state)) === "damaged")
+    const changed = () => locked(name, "it changed at this moment", `keyturn forget ${name}`);
+    await tellAll(deps, loaded.state);
+    const document = await Document.open(deps, name);
+    const said = { fact: "said", word: { word: "forget" }, by: deps.runner.actor, id: "" } as const;
+    if ((await document.commit([said], loaded.state.seq)) === "stale") throw changed();
+    if ((await tellAll(deps, document.state)) === "damaged")
       session.terminal.say(`${name}: its newest events are lost: the audit log tells otherwise`);
-    if ((await deps.state.remove(name, loaded.revision)) === "stale")
-      throw locked(name, "it changed at this moment", `keyturn forget ${name}`);
+    const there = await deps.state.load(name);
+    const isSame = there?.state.commitId === document.state.commitId;
+    if (!isSame || (await deps.state.remove(name, there.revision)) === "stale") throw changed();
     const row = rowOf(await subjectOf(session, name, null));
     return {
       ...reportOf(session, [

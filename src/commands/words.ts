@@ -83,6 +83,7 @@ const DONE: Record<Word["word"], string> = {
   pause: "paused: nothing starts, nothing is destroyed",
   resume: "goes on",
   unlock: "unlocked",
+  forget: "forgotten",
   release: "released",
 };
 

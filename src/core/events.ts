@@ -44,6 +44,7 @@ export const EVENTS = [
   "pause",
   "resume",
   "unlock",
+  "forget",
   "release",
 ] as const;
 

@@ -140,6 +140,10 @@ export function applyWord(
       return tell({ ...state, paused: null });
     case "unlock":
       return tell(preempt(state));
+    case "forget": {
+      const alive = living(state).map(({ id, keyId }) => keyId ?? id);
+      return tell(preempt(state), { leftAlive: alive.join(", "), rotation: state.rotation?.id ?? null });
+    }
     case "release": {
       const inferred = living(state).find((v) => v.keyId === word.keyId && v.origin === "inferred");
       if (inferred === undefined)

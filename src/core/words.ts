@@ -25,4 +25,6 @@ export type Word =
   | { readonly word: "pause"; readonly reason: string }
   | { readonly word: "resume" }
   | { readonly word: "unlock" }
+  /** The last one: its document goes. */
+  | { readonly word: "forget" }
   | { readonly word: "release"; readonly keyId: KeyId };

@@ -66,7 +66,12 @@ describe("forget", () => {
       ["v9-new", true],
     ]);
     expect(document.secrets[0].message).toContain("a key may have been made as v9-new");
-    expect((await state.audit.read("one", 1)).at(-1)).toMatchObject({ seq, hash });
+    const [last, forgotten] = await state.audit.read("one", 2);
+    expect(last).toMatchObject({ seq, hash });
+    // Who has done it, and what is nobody's any more.
+    expect(forgotten).toMatchObject({ type: "forget", previous: hash, data: { rotation: null } });
+    expect(forgotten?.data["leftAlive"]).toMatch(/^\S+, v9-new$/);
+    expect((await b.run("history", "one")).stdout).toMatch(/forget/);
   });
 });
 
