@@ -8,7 +8,8 @@ import { path, type AdapterDeps, type StateAdapter } from "../../ports/adapter.t
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { linkNew, privateFolder, syncFolder, sweepTemps, tempName, withLock } from "../files.ts";
 import { readable } from "../in-order.ts";
-import { damaged, newer, stateError } from "./sqlite-errors.ts";
+import { StatePlace } from "../state-place.ts";
+import { stateError } from "./sqlite-errors.ts";
 import { build, standing, upgrade } from "./sqlite-migrations.ts";
 
 type Database = InstanceType<typeof Libsql>;
@@ -36,6 +37,7 @@ export class SqliteState implements StateBackend {
   readonly location: string;
   readonly audit: AuditLog;
   readonly #path: string;
+  readonly #place: StatePlace;
   readonly #deps: AdapterDeps;
   readonly #statements = new Map<string, Statement>();
   #connection: Promise<Database> | null = null;
@@ -43,6 +45,7 @@ export class SqliteState implements StateBackend {
 
   constructor(file: string, deps: AdapterDeps) {
     this.#path = resolve(deps.folder, file);
+    this.#place = new StatePlace(this.#path);
     this.#deps = deps;
     this.location = `sqlite:${this.#path}`;
     this.audit = {
@@ -137,8 +140,7 @@ export class SqliteState implements StateBackend {
         const there = this.#sql(db, "SELECT hash FROM audit WHERE secret = ? AND seq = ?").get(e.secret, e.seq) as {
           hash: string;
         };
-        if (there.hash !== e.hash)
-          throw damaged(this.#path, `audit entry ${e.seq} of "${e.secret}" is another one than the state tells of`);
+        if (there.hash !== e.hash) throw this.#place.forged(e);
       }
     });
   }
@@ -158,23 +160,14 @@ export class SqliteState implements StateBackend {
       at: row.at,
       actor: row.actor,
       type: row.type,
-      data: this.#json(row.data, `audit entry ${row.seq} of "${row.secret}"`) as AuditEntry["data"],
+      data: this.#place.json(row.data, `audit entry ${row.seq} of "${row.secret}"`) as AuditEntry["data"],
     }));
   }
 
   #loaded(row: Row): Loaded {
-    if (row.schema > DOCUMENT_SCHEMA) throw newer(this.#path);
-    const state = this.#json(row.body, `the document of "${row.name}"`) as SecretState;
-    if (state?.name !== row.name) throw damaged(this.#path, `the document of "${row.name}" is another one`);
+    if (row.schema > DOCUMENT_SCHEMA) throw this.#place.newer();
+    const state = this.#place.document(row.name, row.body);
     return { revision: String(row.revision), state, age: Math.max(0, this.#deps.now() - row.saved_at) };
-  }
-
-  #json(text: string, what: string): unknown {
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw damaged(this.#path, `${what} cannot be read`);
-    }
   }
 
   /** null: there is no file yet. */
@@ -203,7 +196,7 @@ export class SqliteState implements StateBackend {
     try {
       return await body();
     } catch (error) {
-      throw stateError(error, this.#path);
+      throw stateError(error, this.#place);
     }
   }
 
@@ -223,8 +216,8 @@ export class SqliteState implements StateBackend {
     try {
       db.exec("PRAGMA synchronous = FULL");
       const found = standing(db);
-      if (found === "newer") throw newer(this.#path);
-      if (found === "foreign") throw damaged(this.#path, "it is empty or no state of keyturn's");
+      if (found === "newer") throw this.#place.newer();
+      if (found === "foreign") throw this.#place.damaged("it is empty or no state of keyturn's");
       if (found === "behind") upgrade(db);
       return db;
     } catch (error) {
