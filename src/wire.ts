@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { limitersOf, type Limited } from "./adapters/limiter.ts";
 import { masked, type Mask } from "./adapters/masked.ts";
 import type { PostgresSettings } from "./adapters/postgres-settings.ts";
 import { registry } from "./adapters/registry.ts";
@@ -270,6 +271,11 @@ export async function openQueue(policy: Policy, url: string | null, world: World
   const deps = { ...world, folder: policy.folder, sleep: waitOrThrow };
   // Who has lost every lease by its silence has lost its place in the queue as well.
   return new GraphileQueue(settings as PostgresSettings, deps, 2 * policy.state.lease);
+}
+
+/** How often and for how long this process has held calls back to keep within providers' quotas. */
+export function limitsOf({ env }: Pick<World, "env">): readonly Limited[] {
+  return limitersOf(env).told();
 }
 
 /** Where traces go by the standard environment variables; null: nowhere. */

@@ -6,7 +6,7 @@ import type { Ctx, Finding } from "../ports/context.ts";
 import { AwsTransport, type Sending } from "./aws-transport.ts";
 import { failureOfAws } from "./aws-errors.ts";
 import { isDistrust } from "./http.ts";
-import { Limiters, type Limiter } from "./limiter.ts";
+import { limitersOf, type Limiter } from "./limiter.ts";
 
 export { awsCodeOf } from "./aws-errors.ts";
 
@@ -182,10 +182,10 @@ export class Aws {
   #limiter(action: AwsAction): Limiter {
     const known = QUOTAS.find(({ actions }) => actions.includes(action));
     const what = known === undefined ? action.slice(0, action.indexOf(":")) : known.actions.join(", ");
-    const where = [this.region, this.at.profile, this.at.endpoint].filter((part) => part !== undefined).join(" ");
+    const whose = [this.at.profile, this.at.endpoint].filter((part) => part !== undefined).join(" ");
     const { sleep, debug } = this.deps;
     const world = { now: () => performance.now(), random: Math.random, sleep, debug };
-    return knownTo(this.deps.env).limiters.of(`${what} ${where}`, known?.quota ?? null, world);
+    return limitersOf(this.deps.env).of(`${what} ${this.region}`, whose, known?.quota ?? null, world);
   }
 
   #client(service: Service): Promise<SdkClient> {
@@ -285,7 +285,6 @@ function credentialsOf(profile: string | undefined, { env }: AdapterDeps): Crede
 
 /** What a process knows of AWS under one environment: its own. */
 interface Known {
-  readonly limiters: Limiters;
   readonly places: Map<string, Aws>;
   readonly profiles: Map<string, Credentials>;
 }
@@ -308,7 +307,7 @@ export function forgetAwsCredentials({ env }: Pick<AdapterDeps, "env">): void {
 }
 
 function knownTo(env: AdapterDeps["env"]): Known {
-  const there = known.get(env) ?? { limiters: new Limiters(), places: new Map(), profiles: new Map() };
+  const there = known.get(env) ?? { places: new Map(), profiles: new Map() };
   known.set(env, there);
   return there;
 }

@@ -136,6 +136,7 @@ export class GraphileQueue implements Queue {
   async #run({ concurrency, signal, woken }: Working): Promise<void> {
     const events: WorkerEvents = new EventEmitter();
     events.on("pool:create", ({ workerPool }: { workerPool: WorkerPool }) => (this.#id = workerPool.id));
+    const stopping = new Promise<void>((resolve) => events.once("pool:gracefulShutdown", () => resolve()));
     const runner = await run({
       ...(await this.#options()),
       events,
@@ -162,9 +163,13 @@ export class GraphileQueue implements Queue {
     if (signal.aborted) stop();
     try {
       await this.beat().catch(() => {});
-      await runner.promise;
+      // An outage that keeps it from ending two jobs makes it stop by itself, and never come to the end of that. What
+      // it holds is freed once its id is silent.
+      await Promise.race([runner.promise, stopping.then(() => (signal.aborted ? runner.promise : undefined))]);
     } finally {
+      this.#id = null;
       signal.removeEventListener("abort", stop);
+      stop();
     }
   }
 

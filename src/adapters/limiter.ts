@@ -11,6 +11,18 @@ export interface LimiterDeps {
   readonly random: () => number;
 }
 
+/** What calls that share a quota have been through since the process began. */
+export interface Limited {
+  /** `ssm:PutParameter eu-west-1` */
+  readonly quota: string;
+  /** Calls that had to wait for their turn. */
+  readonly heldBack: number;
+  /** For so long, all together. */
+  readonly heldFor: Duration;
+  /** Answers that said: too many. */
+  readonly throttled: number;
+}
+
 const SECOND = 1000;
 /** Slower than this no throttling makes us. */
 const SLOWEST = 0.2;
@@ -38,6 +50,7 @@ export class Limiter {
   #due: Instant = -Infinity;
   #pausedUntil: Instant = -Infinity;
   #recent: Instant[] = [];
+  readonly counts = { heldBack: 0, heldFor: 0, throttled: 0 };
 
   /** @param quota calls per second that the provider publishes; null: it publishes none */
   constructor(
@@ -59,15 +72,20 @@ export class Limiter {
     const wait = this.#reserve();
     if (wait <= 0) return;
     if (wait >= WORTH_TELLING) this.deps.debug(`${this.name}: held back for ${Math.round(wait)} ms`);
+    const since = this.deps.now();
+    this.counts.heldBack += 1;
     try {
       await this.deps.sleep(wait, signal);
     } catch {
       throw new ProviderError("unavailable", "no", `${this.name}: interrupted while it was held back`);
+    } finally {
+      this.counts.heldFor += this.deps.now() - since;
     }
   }
 
   /** @param retryAfter what the provider asked for, if it did */
   throttled(retryAfter: Duration | null): void {
+    this.counts.throttled += 1;
     const before = this.#rate ?? Math.max(LEAST_QUOTA, this.#recent.length);
     this.#rate = Math.max(SLOWEST, before / 2);
     const pause = retryAfter ?? PAUSE * (1 + this.deps.random());
@@ -103,12 +121,42 @@ export class Limiter {
 
 /** Limiters that the whole process shares. */
 export class Limiters {
-  readonly #made = new Map<string, Limiter>();
+  readonly #made = new Map<string, { readonly quota: string; readonly limiter: Limiter }>();
 
-  /** @param name what shares the quota: service, group of actions, region, account */
-  of(name: string, quota: number | null, deps: LimiterDeps): Limiter {
-    const limiter = this.#made.get(name) ?? new Limiter(name, quota, deps);
-    this.#made.set(name, limiter);
+  /**
+   * @param quota what is limited: service or group of actions, and region
+   * @param whose whose calls share it, where that is not everybody's: profile, endpoint
+   * @param rate calls per second that the provider publishes; null: it publishes none
+   */
+  of(quota: string, whose: string, rate: number | null, deps: LimiterDeps): Limiter {
+    const name = `${quota} ${whose}`.trimEnd();
+    const { limiter } = this.#made.get(name) ?? { limiter: new Limiter(name, rate, deps) };
+    this.#made.set(name, { quota, limiter });
     return limiter;
   }
+
+  /** One for each quota, whoever shares it: profiles may be named after accounts. */
+  told(): readonly Limited[] {
+    const told = new Map<string, Limited>();
+    for (const { quota, limiter } of this.#made.values()) {
+      const { heldBack = 0, heldFor = 0, throttled = 0 } = told.get(quota) ?? {};
+      const { counts } = limiter;
+      told.set(quota, {
+        quota,
+        heldBack: heldBack + counts.heldBack,
+        heldFor: heldFor + counts.heldFor,
+        throttled: throttled + counts.throttled,
+      });
+    }
+    return [...told.values()];
+  }
+}
+
+const shared = new WeakMap<object, Limiters>();
+
+/** Those of a process, which is known by its environment. */
+export function limitersOf(env: object): Limiters {
+  const limiters = shared.get(env) ?? new Limiters();
+  shared.set(env, limiters);
+  return limiters;
 }

@@ -3,6 +3,7 @@ import { Crew } from "../commands/slots.ts";
 import type { Session } from "../commands/session.ts";
 import type { Policy, SecretPolicy } from "../config/model.ts";
 import type { SecretState } from "../core/model.ts";
+import type { ReasonCode } from "../core/reasons.ts";
 import type { SecretRules } from "../core/rules.ts";
 import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
 import { told, type Call } from "../telemetry/calls.ts";
@@ -10,9 +11,15 @@ import { told, type Call } from "../telemetry/calls.ts";
 /** One policy as it was loaded, with everything that was opened by it; the next one takes over, and this one ends. */
 export class Generation {
   readonly crew: Crew;
+  /** Secrets at a time. */
+  readonly concurrency: number;
   /** Of secrets whose adapters were made once: they do not change while the policy stays. */
   readonly rules = new Map<string, SecretRules>();
+  /** What kept a secret's last turn here from beginning, and at which revision: its document does not tell. */
+  readonly failures = new Map<string, { readonly reason: ReasonCode; readonly seq: number }>();
   readonly #marks = new Map<string, string>();
+  /** Secret and policy's mark of wakes that others set and this one has replaced. */
+  readonly #overruled = new Set<string>();
   #users = 0;
   #isOver = false;
 
@@ -23,11 +30,13 @@ export class Generation {
     private readonly called: (call: Call) => void,
     concurrency: number | null,
   ) {
-    this.crew = new Crew({ ...policy.maxConcurrent, overall: concurrency ?? policy.maxConcurrent.overall });
+    const { overall } = policy.maxConcurrent;
+    this.concurrency = Math.min(concurrency ?? overall, overall);
+    this.crew = new Crew({ ...policy.maxConcurrent, overall: this.concurrency });
   }
 
   /**
-   * @param concurrency secrets at a time; null: as the policy says
+   * @param concurrency secrets at a time, where that is fewer than the policy says; null: as the policy says
    * @throws UserError for a policy that does not hold
    */
   static async open(session: Session, called: (call: Call) => void, concurrency: number | null): Promise<Generation> {
@@ -43,6 +52,19 @@ export class Generation {
   /** What is known when something is decided about a secret: its document, the pause of everything, its policy. */
   stamp(name: string, state: SecretState | null, everything: SecretState | null): string {
     return `${state?.seq ?? 0}.${everything?.seq ?? 0}.${this.#mark(name)}`;
+  }
+
+  /**
+   * Whether a wake differs from what is known here by nothing but the policy of whoever set it, and differed so before:
+   * while workers of two policies are at work, they do not go on overruling each other.
+   */
+  hasOverruled(name: string, theirs: string | null, ours: string): boolean {
+    const [[documents, mark], [known]] = [halves(theirs ?? ""), halves(ours)];
+    if (documents !== known) return false;
+    const what = `${name} ${mark}`;
+    const before = this.#overruled.has(what);
+    this.#overruled.add(what);
+    return before;
   }
 
   /** Keeps it open for so long. */
@@ -71,4 +93,10 @@ export class Generation {
     this.#marks.set(name, mark);
     return mark;
   }
+}
+
+/** Of a stamp: which documents, which policy. */
+function halves(stamp: string): [documents: string, mark: string] {
+  const at = stamp.lastIndexOf(".");
+  return [stamp.slice(0, Math.max(0, at)), stamp.slice(at + 1)];
 }

@@ -3,8 +3,8 @@ import type { AddressInfo } from "node:net";
 import { UserError } from "../core/errors.ts";
 
 export interface Pages {
-  /** What stands in the way of work; null: nothing. */
-  readonly ready: () => Promise<string | null>;
+  /** What stands in the way of work, or of some of it. */
+  readonly ready: () => Promise<{ readonly obstacle: string | null; readonly remarks: readonly string[] }>;
   readonly metrics: () => Promise<{ readonly type: string; readonly text: string }>;
 }
 
@@ -26,8 +26,9 @@ export async function openSite(host: string, port: number, pages: Pages): Promis
       case "/healthz":
         return { status: 200, text: "ok\n" };
       case "/readyz": {
-        const why = await pages.ready();
-        return why === null ? { status: 200, text: "ok\n" } : { status: 503, text: `${why}\n` };
+        const { obstacle, remarks } = await pages.ready();
+        const text = [obstacle ?? "ok", ...remarks].map((line) => `${line}\n`).join("");
+        return { status: obstacle === null ? 200 : 503, text };
       }
       case "/metrics":
         return { status: 200, ...(await pages.metrics()) };

@@ -7,6 +7,7 @@ import type { SecretPolicy } from "../config/model.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
 import type { SecretState } from "../core/model.ts";
+import { REASONS, type ReasonCode } from "../core/reasons.ts";
 import { isAtRest } from "../core/rest.ts";
 import { siblingId } from "../engine/process-space.ts";
 import type { Progress, RunResult } from "../engine/result.ts";
@@ -17,7 +18,7 @@ import { failureOf } from "../ui/failure.ts";
 import type { Generation } from "./generation.ts";
 
 /** Where only the world or a person can help: how soon to look whether somebody did. */
-const LOOK_AGAIN: Duration = 5 * 60_000;
+export const LOOK_AGAIN: Duration = 5 * 60_000;
 /** Where something did not answer. */
 const TRY_AGAIN: Duration = 30_000;
 /** However soon something is due, others have their turn first. */
@@ -27,8 +28,8 @@ const LEAST: Duration = 1000;
 export interface Turn {
   readonly result: RunResult | null;
   /** What kept it from beginning, in words. */
-  readonly failure: { readonly message: string; readonly hints: readonly string[] } | null;
-  /** When the next one comes; null: nothing but a person gives it anything to do. */
+  readonly failure: { readonly reason: ReasonCode; readonly message: string; readonly hints: readonly string[] } | null;
+  /** When the next one comes; null: the sweep will see when there is anything to do. */
   readonly next: Wake | null;
 }
 
@@ -43,7 +44,13 @@ export async function takeTurn(
 ): Promise<Turn> {
   const { session, engine } = generation;
   const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
-  const before = await engine.state.load(secret.name);
+  let before: Loaded | null;
+  try {
+    before = await engine.state.load(secret.name);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return { result: null, failure: told(error), next: null };
+  }
   const again = (state: SecretState | null, wait: Duration): Wake => ({
     secret: secret.name,
     in: Math.max(LEAST, wait),
@@ -70,10 +77,11 @@ export async function takeTurn(
     );
   } catch (error) {
     if (!(error instanceof UserError || error instanceof ProviderError)) throw error;
-    const { lines, hints } = failureOf(error);
-    const failure = { message: lines.join("; "), hints };
+    const failure = told(error);
+    generation.failures.set(secret.name, { reason: failure.reason, seq: state(before)?.seq ?? 0 });
     return { result: null, failure, next: again(state(before), error instanceof UserError ? LOOK_AGAIN : TRY_AGAIN) };
   }
+  generation.failures.delete(secret.name);
   (await session.traces())?.ran(result);
   // Whoever is told to leave leaves at once, and leaves the rest to others.
   if (session.signal.aborted) return { result, failure: null, next: again(null, 0) };
@@ -84,6 +92,16 @@ export async function takeTurn(
   const after = await restOf(generation, secret, result.state === null ? null : { state: result.state }, now);
   const wait = after !== "works" ? after : result.outcome === "failed" ? TRY_AGAIN : LOOK_AGAIN;
   return { result, failure: null, next: wait === null ? null : again(result.state, wait) };
+}
+
+function told(error: UserError | ProviderError): NonNullable<Turn["failure"]> {
+  const { code, lines, hints } = failureOf(error);
+  return { reason: code in REASONS ? (code as ReasonCode) : "provider-unavailable", message: lines.join("; "), hints };
+}
+
+/** One document that cannot be read, where the state as such can. */
+export function isDamage(error: unknown): error is UserError {
+  return error instanceof UserError && (error.code === "state-damaged" || error.code === "state-newer");
 }
 
 function state(loaded: Loaded | null): SecretState | null {

@@ -1,22 +1,25 @@
+import { EVERYTHING } from "../commands/choose.ts";
 import { beat, tallyOf } from "../commands/heartbeat.ts";
 import { Session } from "../commands/session.ts";
 import { pauseFor } from "../commands/timing.ts";
 import type { Duration } from "../core/duration.ts";
 import { UserError } from "../core/errors.ts";
+import { outcomeOf } from "../core/reasons.ts";
 import type { Progress } from "../engine/result.ts";
 import type { Queue } from "../ports/queue.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { failureOf, failureText } from "../ui/failure.ts";
 import { plain } from "../ui/text.ts";
+import { limitsOf } from "../wire.ts";
 import { Generation } from "./generation.ts";
 import { openSite, type Site } from "./pages.ts";
 import { sweep } from "./sweep.ts";
-import { takeTurn, type Turn } from "./turn.ts";
+import { isDamage, takeTurn, type Turn } from "./turn.ts";
 
 export interface WorkerOptions {
   readonly host: string;
   readonly port: number;
-  /** Secrets at a time; null: as the policy says. */
+  /** Secrets at a time, where that is fewer than the policy says; null: as the policy says. */
   readonly concurrency: number | null;
   /** How often the documents are read, ms. */
   readonly sweep: Duration;
@@ -26,7 +29,11 @@ export interface WorkerOptions {
 const GRACE: Duration = 10_000;
 /** Another turn of the same secret is under way here. */
 const AFTER_IT: Duration = 1000;
+/** What does not answer keeps nobody from leaving: others free its jobs, and its leases run out. */
+const CLOSING: Duration = 5000;
+const NEVER = new AbortController().signal;
 const READY_WITHIN: Duration = 5000;
+const MOST_DAMAGES = 5;
 
 /** Rotates a policy's secrets until it is stopped, beside as many others as there are. */
 export class Worker {
@@ -40,6 +47,8 @@ export class Worker {
   #queue: Queue | null = null;
   #location = "";
   #isFailing = false;
+  /** Of the documents that the last sweep could not read. */
+  #damages: readonly string[] = [];
   #reloading: Promise<void> = Promise.resolve();
 
   constructor(
@@ -47,7 +56,8 @@ export class Worker {
     private readonly session: Session,
   ) {
     const { process } = session;
-    this.#metrics = new Metrics(process.version, () => this.#busy.size, process.now);
+    const { version, now } = process;
+    this.#metrics = new Metrics(version, { running: () => this.#busy.size, limits: () => limitsOf(process), now });
   }
 
   /**
@@ -63,20 +73,20 @@ export class Worker {
       this.#queue = await this.#open(this.#generation);
       await this.#sweep();
       const { host, port } = this.options;
-      site = await openSite(host, port, { ready: () => this.#obstacle(), metrics: () => this.#metrics.page() });
+      site = await openSite(host, port, { ready: () => this.#ready(), metrics: () => this.#metrics.page() });
       this.session.terminal.announce(`keyturn worker: at work on ${plain(this.#location)}; ${site.url}/metrics`);
       signal.addEventListener("abort", () => void pauseFor(GRACE, this.#leave.signal).then(() => this.#leave.abort()));
-      await Promise.all([
-        Promise.race([this.#work(), this.#left()]).finally(() => this.#leave.abort()),
+      const ended = Promise.all([
+        this.#work().finally(() => this.#leave.abort()),
         this.#every(this.#generation.policy.state.lease / 3, () => this.#beat()),
         this.#every(this.options.sweep, () => this.#sweep()),
       ]);
+      await Promise.race([ended, this.#left()]);
     } finally {
       this.#leave.abort();
       await site?.close();
-      await this.#reloading;
-      await this.#queue?.close().catch(() => {});
-      await this.#generation?.end();
+      const closed = Promise.allSettled([this.#reloading.then(() => this.#generation?.end()), this.#queue?.close()]);
+      await Promise.race([closed, pauseFor(CLOSING, NEVER)]);
     }
   }
 
@@ -99,17 +109,18 @@ export class Worker {
       if (next.engine.state.location !== this.#location) {
         await next.end();
         const hints = ["stop this worker and start another"];
-        throw new UserError("state-moved", "the policy names another state than this worker began with", { hints });
+        throw new UserError("usage", "the policy names another state than this worker began with", { hints });
       }
       const last = this.#generation;
       this.#generation = next;
       await last?.end();
       terminal.announce(`keyturn worker: the policy is taken up: ${next.policy.secrets.size} secrets`);
-      await this.#sweep();
     } catch (error) {
       terminal.announce(failureText(failureOf(error), globals.verbose));
       terminal.announce("keyturn worker: goes on with the policy that it has");
+      return;
     }
+    await this.#sweep().catch((error: unknown) => this.#failed(error));
   }
 
   async #load(): Promise<Generation> {
@@ -137,25 +148,26 @@ export class Worker {
   }
 
   async #work(): Promise<void> {
-    const { policy } = this.#current();
+    const { concurrency } = this.#current();
     await this.#queue?.work({
-      concurrency: this.options.concurrency ?? policy.maxConcurrent.overall,
+      concurrency,
       signal: this.session.signal,
       woken: (name, late) => this.#turn(name, late),
       failed: (error) => this.#failed(error),
     });
   }
 
-  /** A queue that does not answer keeps nobody from leaving: its jobs are freed by the others. */
+  /** Once it has to leave, whatever is still under way. */
   async #left(): Promise<void> {
     const { signal } = this.#leave;
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-    await pauseFor(GRACE / 2, new AbortController().signal);
+    await pauseFor(CLOSING, NEVER);
   }
 
   async #turn(name: string, late: Duration): Promise<void> {
     const secret = this.#current().policy.secrets.get(name);
-    if (secret === undefined) return;
+    // Of another policy, or of none any more: the queue offers it around a few times, and then forgets it.
+    if (secret === undefined) throw new Error("this worker's policy has no such secret");
     if (this.#busy.has(name)) return this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
     this.#busy.add(name);
     try {
@@ -180,8 +192,8 @@ export class Worker {
   /** A line whenever a secret stands in something else. */
   #tell(name: string, { result, failure }: Turn, late: Duration): void {
     const { terminal } = this.session;
-    const outcome = failure === null ? (result?.outcome ?? "done") : "failed";
-    const reason = failure === null ? (result?.reason ?? "not-due") : "provider-unavailable";
+    const outcome = failure === null ? (result?.outcome ?? "done") : outcomeOf(failure.reason);
+    const reason = failure?.reason ?? result?.reason ?? "not-due";
     this.#metrics.ran(outcome, reason, late);
     if (result === null && failure === null) return;
     const message = failure?.message ?? result?.message ?? "";
@@ -197,14 +209,26 @@ export class Worker {
     await this.#current().use(async (generation) => {
       if (this.#queue === null) return;
       const outcomes: string[] = [];
-      await sweep(generation, this.#queue, (standing) => {
+      const { damages, late } = await sweep(generation, this.#queue, (standing) => {
         this.#metrics.stands(standing);
         outcomes.push(standing.outcome);
       });
-      this.#metrics.swept(generation.policy.secrets);
-      const isWell = !outcomes.includes("failed") && !outcomes.includes("blocked");
+      this.#metrics.swept(generation.policy.secrets, late);
+      this.#complain(damages);
+      const isWell = damages.length === 0 && !outcomes.includes("failed") && !outcomes.includes("blocked");
       await beat(generation.session, isWell, `worker: ${tallyOf(outcomes)}`);
     });
+  }
+
+  /** At each sweep anew: nobody else will say it. */
+  #complain(damages: readonly UserError[]): void {
+    const { terminal, globals } = this.session;
+    const most = damages.slice(0, MOST_DAMAGES);
+    this.#damages = most.map(({ message }) => message);
+    const more = damages.length - most.length;
+    if (more > 0) this.#damages = [...this.#damages, `and ${more} documents more`];
+    for (const damage of most) terminal.announce(failureText(failureOf(damage), globals.verbose));
+    if (more > 0) terminal.announce(`keyturn: ${more} documents more cannot be read`);
   }
 
   async #beat(): Promise<void> {
@@ -234,15 +258,17 @@ export class Worker {
     this.#isFailing = true;
   }
 
-  async #obstacle(): Promise<string | null> {
-    if (this.session.signal.aborted) return "stopping";
-    const { state } = this.#current().engine;
-    const answer = state.load("@all").then(
-      () => null,
-      () => "the state does not answer",
-    );
+  async #ready(): Promise<{ obstacle: string | null; remarks: readonly string[] }> {
+    const remarks = this.#damages;
+    if (this.session.signal.aborted) return { obstacle: "stopping", remarks };
+    const answer = this.#current()
+      .engine.state.load(EVERYTHING)
+      .then(
+        () => null,
+        (error: unknown) => (isDamage(error) ? error.message : "the state does not answer"),
+      );
     const late = pauseFor(READY_WITHIN, this.#leave.signal).then(() => "the state does not answer in time");
-    return Promise.race([answer, late]);
+    return { obstacle: await Promise.race([answer, late]), remarks };
   }
 
   #current(): Generation {

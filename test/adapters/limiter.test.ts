@@ -140,9 +140,18 @@ it("gives up with the signal, and nothing has happened", async () => {
   await expect(waiting).rejects.toMatchObject({ name: "ProviderError", kind: "unavailable", applied: "no" });
 });
 
-it("is shared under one name", () => {
+it("is shared by those who share a quota, and counts what it did", async () => {
   const limiters = new Limiters();
-  const { deps } = new VirtualTime();
-  expect(limiters.of("a", 1, deps)).toBe(limiters.of("a", 1, deps));
-  expect(limiters.of("a", 1, deps)).not.toBe(limiters.of("b", 1, deps));
+  const time = new VirtualTime();
+  const ours = limiters.of("writes eu-west-1", "", 5, time.deps);
+  expect(limiters.of("writes eu-west-1", "", 5, time.deps)).toBe(ours);
+  const theirs = limiters.of("writes eu-west-1", "admin-123456789012", 5, time.deps);
+  expect(theirs).not.toBe(ours);
+  expect(limiters.told()).toEqual([{ quota: "writes eu-west-1", heldBack: 0, heldFor: 0, throttled: 0 }]);
+  const sent = await burst(ours, time, 4);
+  theirs.throttled(null);
+  const [told, ...others] = limiters.told();
+  expect(others).toEqual([]);
+  expect(told).toMatchObject({ quota: "writes eu-west-1", heldBack: 3, throttled: 1 });
+  expect(told?.heldFor).toBeCloseTo(sent.reduce((sum, at) => sum + at, 0));
 });

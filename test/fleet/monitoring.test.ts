@@ -17,11 +17,8 @@ const queries = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr })
 /** A page on which every metric has a value; `today` is 2026-01-02. */
 async function page(): Promise<string> {
   const today = Date.UTC(2026, 0, 2);
-  const metrics = new Metrics(
-    "1.2.3",
-    () => 2,
-    () => today,
-  );
+  const limits = () => [{ quota: "ssm:PutParameter eu-west-1", heldBack: 3, heldFor: 1500, throttled: 1 }];
+  const metrics = new Metrics("1.2.3", { running: () => 2, limits, now: () => today });
   metrics.stands({
     secret: 'pay"ments',
     phase: "overlap",
@@ -32,7 +29,7 @@ async function page(): Promise<string> {
     debt: 1,
     stragglers: 2,
   });
-  metrics.swept(new Map([['pay"ments', null]]));
+  metrics.swept(new Map([['pay"ments', null]]), 2500);
   for (const event of ["started", "done", "issue"] as const) metrics.happened('pay"ments', event);
   metrics.ran("waiting", "old-key-in-use", 1500);
   const about = { secret: 'pay"ments', subject: null, place: null, rotation: null, began: today, took: 20 };
@@ -53,6 +50,10 @@ test("the page says where every secret stands, once", async () => {
     'keyturn_stragglers{secret="pay\\"ments"} 2',
     'keyturn_provider_calls_total{port="issuer",type="aws-iam",operation="list",result="throttled"} 1',
     "keyturn_secrets_running 2",
+    "keyturn_overdue_wake_seconds 2.5",
+    'keyturn_limiter_held_calls_total{quota="ssm:PutParameter eu-west-1"} 3',
+    'keyturn_limiter_held_seconds_total{quota="ssm:PutParameter eu-west-1"} 1.5',
+    'keyturn_limiter_throttled_total{quota="ssm:PutParameter eu-west-1"} 1',
     'keyturn_worker_info{version="1.2.3"} 1',
   ])
     expect(lines).toContain(line);

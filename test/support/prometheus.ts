@@ -33,17 +33,28 @@ export function hasPrometheus(): boolean {
   return needs("prometheus (apt-get install --no-install-recommends prometheus)", there);
 }
 
-/** Prometheus on a port of its own, reading one exporter as the job `gateway`. */
-export async function startPrometheus(): Promise<Prometheus> {
+/** Besides its own exporter. */
+export interface Watched {
+  /** `host:port` of a page `/metrics`, read as the job `keyturn`. */
+  readonly target: string;
+  /** Alert rules, as a file has them. */
+  readonly rules: string;
+}
+
+/** Prometheus on a port of its own, reading one exporter as the job `gateway`, and what is asked for. */
+export async function startPrometheus(watched: Watched | null = null): Promise<Prometheus> {
   const folder = mkdtempSync(join(tmpdir(), "keyturn-prometheus-"));
   const { exporter, port: target, close } = await startExporter();
   const port = await freePort();
-  writeFileSync(
-    join(folder, "prometheus.yml"),
-    `global: { scrape_interval: ${SCRAPE}ms, scrape_timeout: ${SCRAPE}ms }
-scrape_configs: [{ job_name: gateway, static_configs: [{ targets: ["127.0.0.1:${target}"] }] }]
-`,
-  );
+  const jobs: object[] = [{ job_name: "gateway", static_configs: [{ targets: [`127.0.0.1:${target}`] }] }];
+  if (watched !== null) {
+    const slowly = { scrape_interval: "1s", scrape_timeout: "1s" };
+    jobs.push({ job_name: "keyturn", ...slowly, static_configs: [{ targets: [watched.target] }] });
+    writeFileSync(join(folder, "alerts.yml"), watched.rules);
+  }
+  const often = { scrape_interval: `${SCRAPE}ms`, scrape_timeout: `${SCRAPE}ms`, evaluation_interval: `${SCRAPE}ms` };
+  const config = { global: often, rule_files: watched === null ? [] : ["alerts.yml"], scrape_configs: jobs };
+  writeFileSync(join(folder, "prometheus.yml"), JSON.stringify(config));
   const child = spawn(
     "prometheus",
     [

@@ -12,6 +12,13 @@ export interface Worker {
   readonly url: string;
 }
 
+export interface FleetText extends PolicyText {
+  /** Only these of the fleet's. */
+  readonly names?: readonly string[];
+  /** Of the authority, or of what stands before it. */
+  readonly url?: string;
+}
+
 /** Secrets `s1`, `s2`, … of one policy, each with a client of its own at the authority, their state in PostgreSQL. */
 export class WorkerFleet {
   readonly place: Place;
@@ -53,16 +60,21 @@ export class WorkerFleet {
   }
 
   /** @param schedule as the policy has it: `every: 1h`, `cron: …` */
-  policy(schedule: string, text: PolicyText = {}): void {
+  policy(schedule: string, text: FleetText = {}): void {
+    this.place.policy(this.text(schedule, text));
+  }
+
+  /** A whole policy, for a file of another name. */
+  text(schedule: string, { names = this.names, url = this.authority.url, ...text }: FleetText = {}): string {
     const stores = this.stores === undefined ? {} : { stores: this.stores };
-    const secrets = this.names.map((name) => ({ name, client: this.client(name), maxKeys: 3, ...stores }));
-    const whole = policyText(this.authority.url, secrets, {
+    const secrets = names.map((name) => ({ name, client: this.client(name), maxKeys: 3, ...stores }));
+    const whole = policyText(url, secrets, {
       every: "1h",
       lease: "2s",
       state: 'url: "${env:STATE_URL}"',
       ...text,
     });
-    this.place.policy(whole.replace("schedule: { every: 1h }", `schedule: { ${schedule} }`));
+    return whole.replace("schedule: { every: 1h }", `schedule: { ${schedule} }`);
   }
 
   /** Starts a worker and waits until it is at work. */
@@ -81,6 +93,13 @@ export class WorkerFleet {
     }
   }
 
+  /** Of the worker's page: the values of one metric, by what stands in its braces. */
+  async metric(worker: Worker, name: string): Promise<Map<string, number>> {
+    const page = await (await fetch(`${worker.url}/metrics`, { headers: { connection: "close" } })).text();
+    const lines = page.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    return new Map(lines.map((line) => [/\{(.*)\}/.exec(line)?.[1] ?? "", Number(line.slice(line.lastIndexOf(" ")))]));
+  }
+
   /** Ends it by a signal; what it had printed and its exit code. */
   async end(worker: Worker, signal: "SIGTERM" | "SIGKILL"): Promise<{ code: number | null; stderr: string }> {
     this.workers.delete(worker);
@@ -92,9 +111,12 @@ export class WorkerFleet {
   async done(before: ReadonlyMap<string, string> = new Map()): Promise<Map<string, string>> {
     const { document } = await this.commands.json(this.place, "status");
     const done = new Map<string, string>();
+    const alive = new Set([...this.workers].map(({ running }) => running.pid));
     for (const { name, phase, current, versions, lease } of document.secrets) {
       const living = versions.filter(({ status }: { status: string }) => !["destroyed", "abandoned"].includes(status));
-      const isDone = phase === "idle" && lease === null && living.length === 1 && current !== null;
+      // Whoever is killed with its work done leaves its lease.
+      const isAtWork = lease !== null && alive.has(lease.pid);
+      const isDone = phase === "idle" && !isAtWork && living.length === 1 && current !== null;
       if (isDone && current.keyId !== before.get(name)) done.set(name, current.keyId);
     }
     return done;
