@@ -8,6 +8,7 @@ import { Buildah, hasBuildah, npmFolder, type Image } from "../support/buildah.t
 import { needs } from "../support/require.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
 const FILE = "examples/container/Containerfile";
 const NOBODY = 65532;
 const LEFT_BEHIND = "a-token-of-nobody";
@@ -91,7 +92,7 @@ describe.runIf(needs("buildah, or no root to run it", hasBuildah))("the containe
       return stat.isFile() && (stat.mode & 0o111) !== 0 && !/\.so|\.node$|ld-linux/.test(path);
     });
     expect(programs).toEqual(["app/bin/keyturn.js", "nodejs/bin/node"]);
-    expect((await keyturn(["--version"])).stdout).toBe("0.1.0\n");
+    expect((await keyturn(["--version"])).stdout).toBe(`${version}\n`);
   });
 
   test("rotates by a policy that it may only read, with its state in a folder that is mounted", async () => {

@@ -19,11 +19,11 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 
 /** Images can be built and run here: needs no daemon, no registry of images and no kernel that is asked for much. */
-export const hasBuildah = process.getuid?.() === 0 && spawnSync("buildah", ["--version"]).status === 0;
+export const hasBuildah = process.getuid?.() === 0 && spawnSync("env", ["buildah", "--version"]).status === 0;
 
 /** An image as it would be pushed. */
 export interface Image {
-  readonly config: { readonly Entrypoint: readonly string[]; readonly Cmd: readonly string[]; readonly User: string };
+  readonly config: { readonly Entrypoint: readonly string[]; readonly Cmd: readonly string[] };
   /** Files of tar format, the lowest first. */
   readonly layers: readonly string[];
 }
@@ -34,7 +34,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** What an image is made of; each from here → there. Programs come with the libraries that they load. */
+/** What an image is made of, each from here → there (a link: there → what it names). Programs bring their libraries. */
 export interface Parts {
   readonly programs: Readonly<Record<string, string>>;
   /** Debian's, of which all libraries are wanted. */
