@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GraphileQueue } from "../../src/adapters/graphile-queue.ts";
 import { settings, settingsOfUrl } from "../../src/adapters/postgres-settings.ts";
+import { startGate } from "../support/gate.ts";
 import { postgresPrograms, startPostgres, type Postgres } from "../support/postgres.ts";
 
 const hasPostgres = postgresPrograms() !== null;
@@ -21,24 +22,26 @@ beforeAll(async () => {
 });
 afterAll(() => postgres?.stop());
 
-function queueOf(database: string): GraphileQueue {
-  const url = settingsOfUrl(postgres.url({ database, query: "sslmode=disable" }));
+function queueOf(database: string, port = postgres.port): GraphileQueue {
+  const url = settingsOfUrl(postgres.url({ database, port, query: "sslmode=disable" }));
   return new GraphileQueue(settings.parse(url), DEPS, SILENCE);
 }
 
 /** Works until it is stopped; a wake is held until it is let go of. */
-function at(queue: GraphileQueue) {
+function at(queue: GraphileQueue, concurrency = 2) {
   const stop = new AbortController();
   const woken: string[] = [];
   const failures: unknown[] = [];
   let letGo = (): void => {};
   const held = new Promise<void>((resolve) => (letGo = resolve));
   const ended = queue.work({
-    concurrency: 2,
+    concurrency,
     signal: stop.signal,
     woken: async (secret) => {
       woken.push(secret);
       await held;
+      // One after the other, not all of them in one statement.
+      await sleep(woken.indexOf(secret) * 30);
     },
     failed: (error) => failures.push(error),
   });
@@ -119,5 +122,30 @@ describe.runIf(hasPostgres)("the queue on graphile-worker", () => {
     worker.stop();
     await worker.ended;
     await queue.close();
+  });
+
+  test("a server that is gone when several turns end, and comes back: it works on", { timeout: 60_000 }, async () => {
+    const gate = await startGate(postgres.port);
+    const queue = queueOf(await postgres.database(), gate.port);
+    await queue.prepare();
+    const worker = at(queue, 6);
+    const secrets = ["a", "b", "c", "d", "e", "f"];
+    const wakes = secrets.map((secret) => ({ secret, in: 0, seen: "1.0.x" }));
+    await queue.add(wakes);
+    await until(() => worker.woken.length === secrets.length);
+    await gate.set("shut");
+    worker.letGo();
+    await sleep(3000);
+    await gate.set("open");
+    worker.woken.length = 0;
+    for (const began = Date.now(); worker.woken.length < secrets.length; await sleep(SILENCE / 3)) {
+      expect(Date.now() - began).toBeLessThan(20_000);
+      await queue.beat().catch(() => {});
+    }
+    expect(worker.woken.toSorted()).toEqual(secrets);
+    worker.stop();
+    await worker.ended;
+    await queue.close();
+    await gate.close();
   });
 });
