@@ -64,9 +64,11 @@ export function adopt(state: SecretState, fact: Extract<Fact, { fact: "adopted" 
   // What it takes the place of ends by the rules of a rotation that has just promoted its version.
   if (superseded && next.rotation === null)
     next = begin(next, { id: fact.rotation, reason: "manual", actor: fact.by, repair: false }, now);
-  // One that has made nothing yet and has nothing to end goes on to make what it was begun for.
+  // One that has made nothing yet and has nothing to end goes on to make what a person wished for; what the schedule
+  // began counts anew from the adopted key's age.
   const unmade = !superseded && next.rotation?.to === null;
-  if (unmade) next = withRotation(next, { from: version.id });
+  if (unmade && next.rotation?.reason === "scheduled") next = { ...next, rotation: null };
+  else if (unmade) next = withRotation(next, { from: version.id });
   else if (next.rotation !== null)
     next = withRotation(next, { to: version.id, from: null, rollback: null, overlapFrom: null });
   return acted(

@@ -160,6 +160,15 @@ describe("the identity", () => {
     expect(deps.announced.join("")).not.toContain("SECRET-KEY");
   });
 
+  it("that cannot be made is found by a look", async () => {
+    const folder = folderOf();
+    writeFileSync(join(folder, "file"), "");
+    const { findings } = await store(depsIn(folder), { identity: "file/identity" }).describe(ctx());
+    expect(findings).toMatchObject([
+      { reason: "credentials-missing", blocks: true, message: expect.stringContaining("file/identity") as string },
+    ]);
+  });
+
   it("is not made by a look", async () => {
     const folder = folderOf();
     await store(depsIn(folder)).describe(ctx());
@@ -199,7 +208,7 @@ describe("the identity", () => {
     if (what === "another one") return;
     await expect(again.stage("v2", value, ctx())).rejects.toMatchObject({ kind: "unauthenticated", applied: "no" });
     const { findings } = await again.describe(ctx());
-    expect(findings).toHaveLength(what === "lost" ? 0 : 1);
+    expect(findings).toHaveLength(1);
   });
 
   it("does not read a damaged file", async () => {

@@ -130,6 +130,20 @@ describe("a secret's life", () => {
     expect(await b.authority.list("one")).toHaveLength(1);
     const wrong = await b.json("adopt", "one", "--key", "key_0000000000000000");
     expect(wrong.code).toBe(3);
+    // The person's `rotate` still stands.
+    await b.run("run", "one");
+    expect(await b.authority.list("one")).toHaveLength(2);
+  });
+
+  test("what the schedule began before an adoption counts anew from the adopted key's age", async () => {
+    await b.run("rotate", "one");
+    const keys = await b.authority.list("one");
+    await b.run("forget", "one", "--yes");
+    expect(only((await b.json("run", "one")).document).reason).toBe("unmanaged");
+    expect((await b.run("adopt", "one")).code).toBe(0);
+    const next = only((await b.json("run", "one")).document);
+    expect([next.outcome, next.reason, next.rotation]).toEqual(["done", "not-due", null]);
+    expect(await b.authority.list("one")).toEqual(keys);
   });
 
   test("an emergency replaces and kills every living key", async () => {

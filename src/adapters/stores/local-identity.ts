@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { ProviderError } from "../../core/errors.ts";
-import { createFile, errno, fileError, privateFolder } from "../files.ts";
+import { canCreate, createFile, errno, fileError, privateFolder } from "../files.ts";
 
 const SECRET_KEY = /^AGE-SECRET-KEY-1[0-9A-Z]{58}$/;
 
@@ -47,21 +47,21 @@ export class Identity {
   }
 
   /**
+   * Whether `readOrMake` would have one; makes nothing.
+   * @throws ProviderError as it would
+   */
+  static async preview(path: string, secrets: string): Promise<void> {
+    if ((await Identity.#find(path, secrets)) === null && !canCreate(path))
+      throw refused(`the identity ${path} is missing and cannot be made`, "name another place by `identity:`");
+  }
+
+  /**
    * The identity, made on first use and announced by whoever made it.
    * @param secrets the folder of all encrypted versions: while one is there, a missing identity was lost, not never made
    */
   static async readOrMake(path: string, secrets: string, make: Making): Promise<Identity> {
-    const found = await Identity.read(path);
+    const found = await Identity.#find(path, secrets);
     if (found) return found;
-    if (await holdsVersions(secrets)) {
-      // Another process may have made it, and a version with it, since we looked.
-      const made = await Identity.read(path);
-      if (made) return made;
-      throw refused(
-        `the identity ${path} is missing, and ${secrets} holds versions that only it can read`,
-        `put ${path} back from a backup`,
-      );
-    }
     const { generateX25519Identity, identityToRecipient } = await import("age-encryption");
     const key = await generateX25519Identity();
     const text = `# created: ${new Date().toISOString()}\n# public key: ${await identityToRecipient(key)}\n${key}\n`;
@@ -70,6 +70,18 @@ export class Identity {
     if (made)
       make.announce(`made a new age identity at ${path}: keep a copy, for without it no stored version can be read`);
     return (await Identity.read(path)) as Identity;
+  }
+
+  static async #find(path: string, secrets: string): Promise<Identity | null> {
+    const found = await Identity.read(path);
+    if (found || !(await holdsVersions(secrets))) return found;
+    // Another process may have made it, and a version with it, since we looked.
+    const made = await Identity.read(path);
+    if (made) return made;
+    throw refused(
+      `the identity ${path} is missing, and ${secrets} holds versions that only it can read`,
+      `put ${path} back from a backup`,
+    );
   }
 
   async encrypt(text: string): Promise<Uint8Array> {

@@ -72,7 +72,7 @@ export class LocalStore implements StagedStore {
   async describe(_ctx: Ctx): Promise<Description> {
     const findings: Finding[] = [];
     try {
-      await Identity.read(this.#place.identity);
+      await Identity.preview(this.#place.identity, this.#place.root);
     } catch (error) {
       const { message, detail } = ProviderError.from(error);
       findings.push({
