@@ -2,7 +2,7 @@ import { EVERYTHING } from "../commands/choose.ts";
 import { beat, tallyOf } from "../commands/heartbeat.ts";
 import { Session } from "../commands/session.ts";
 import { pauseFor } from "../commands/timing.ts";
-import type { Duration } from "../core/duration.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import { UserError } from "../core/errors.ts";
 import { outcomeOf } from "../core/reasons.ts";
 import type { Progress } from "../engine/result.ts";
@@ -32,6 +32,10 @@ const AFTER_IT: Duration = 1000;
 /** What does not answer keeps nobody from leaving: others free its jobs, and its leases run out. */
 const CLOSING: Duration = 5000;
 const NEVER = new AbortController().signal;
+/** A wake that is not for this worker is offered to the others so often, … */
+const OFFERS = 10;
+/** … and as often again when none has come for so long, or for a sweep. */
+const FORGOTTEN: Duration = 10_000;
 const READY_WITHIN: Duration = 5000;
 const MOST_DAMAGES = 5;
 
@@ -43,6 +47,8 @@ export class Worker {
   readonly #leave = new AbortController();
   /** Secret → what was last said of it. */
   readonly #said = new Map<string, string>();
+  /** Secrets that this one does not know, and how often it has given them back. */
+  readonly #strangers = new Map<string, { readonly count: number; readonly at: Instant }>();
   #generation: Generation | null = null;
   #queue: Queue | null = null;
   #location = "";
@@ -166,8 +172,7 @@ export class Worker {
 
   async #turn(name: string, late: Duration): Promise<void> {
     const secret = this.#current().policy.secrets.get(name);
-    // Of another policy, or of none any more: the queue offers it around a few times, and then forgets it.
-    if (secret === undefined) throw new Error("this worker's policy has no such secret");
+    if (secret === undefined) return this.#giveBack(name);
     if (this.#busy.has(name)) return this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
     this.#busy.add(name);
     try {
@@ -183,6 +188,16 @@ export class Worker {
     } finally {
       this.#busy.delete(name);
     }
+  }
+
+  /** Of another policy, for whoever has that; of none any more, so not for ever. Its sweep asks again. */
+  async #giveBack(name: string): Promise<void> {
+    const { now } = this.session.process;
+    const last = this.#strangers.get(name);
+    const count = last === undefined || now() - last.at > Math.max(this.options.sweep, FORGOTTEN) ? 0 : last.count;
+    if (count === OFFERS) return;
+    this.#strangers.set(name, { count: count + 1, at: now() });
+    await this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
   }
 
   #progress({ name, event }: Progress): void {
