@@ -7,11 +7,11 @@ import { text, usageError } from "./options.ts";
 import { FORMATS, merged, type Format, type Privileges } from "./privileges.ts";
 import { verb } from "./verb.ts";
 
-/** The least privilege that the chosen secrets need: nothing is called for it. */
+/** The least privilege that the chosen secrets and the state need: nothing is called for it. */
 export const permissions = verb({
   parse: (args, options) => ({ selection: selectionOf(args, options), format: formatOf(text(options, "--format")) }),
   run: async ({ selection, format }, session) => {
-    const all: Permission[] = [];
+    const all: Permission[] = [...((await session.stateAsItIs()).permissions?.() ?? [])];
     for (const secret of await choose(session, selection, "all")) all.push(...neededBy(await session.ports(secret)));
     const privileges = merged(all);
     return {

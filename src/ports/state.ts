@@ -1,5 +1,6 @@
 import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
+import type { Permission } from "./context.ts";
 
 /** The backend's own revision of a document. */
 export type Revision = string;
@@ -36,6 +37,8 @@ export interface StateBackend {
   /** Removes a document (`forget`); the audit log stays. */
   remove(name: string, expected: Revision): Promise<"removed" | "stale">;
   readonly audit: AuditLog;
+  /** The least privilege to keep state there, in the provider's words; calls nothing. Missing: it has none to name. */
+  permissions?(): readonly Permission[];
   close(): Promise<void>;
 }
 

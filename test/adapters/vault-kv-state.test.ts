@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { adapter } from "../../src/adapters/state/vault-kv.ts";
+import { FORMATS, merged } from "../../src/commands/privileges.ts";
 import { newState } from "../../src/core/model.ts";
 import type { StateBackend } from "../../src/ports/state.ts";
 import { stateBackendContract } from "../contract/state-backend.ts";
@@ -149,29 +150,32 @@ describe.runIf(there)("vault-kv", () => {
     wire.reset();
   });
 
-  it("gets by with the policy that its page names", async () => {
+  it("gets by with what it says it needs, and with none of it missing", async () => {
     const path = fresh();
-    const token = await bao.tokenFor(
-      `path "secret/data/${path}/*" { capabilities = ["create", "read", "update"] }
-       path "secret/metadata/${path}/secrets/*" { capabilities = ["create", "update"] }
-       path "secret/metadata/${path}/*" { capabilities = ["list"] }
-       path "secret/metadata/${path}/secrets" { capabilities = ["list"] }`,
-    );
-    const state = await adapter.create(
-      adapter.settings.parse({ path }),
-      depsOf({ VAULT_ADDR: bao.address, VAULT_TOKEN: token }),
-    );
-    expect(await state.load("payments")).toBeNull();
-    const revision = await saved(state);
-    await state.audit.append([entry]);
-    expect(await state.audit.read(null, 5)).toEqual([entry]);
-    expect(await state.remove("payments", revision)).toBe("removed");
-    await saved(state);
-    const refused = await adapter.create(
-      adapter.settings.parse({ path }),
-      depsOf({ VAULT_ADDR: bao.address, VAULT_TOKEN: await bao.tokenFor('path "none" { capabilities = ["deny"] }') }),
-    );
-    await expect(refused.load("payments")).rejects.toMatchObject({ kind: "denied", applied: "no" });
+    const made = (token: string) =>
+      adapter.create(adapter.settings.parse({ path }), depsOf({ VAULT_ADDR: bao.address, VAULT_TOKEN: token }));
+    const needed = (await made("none")).permissions?.() ?? [];
+    const allowed = async (lines: typeof needed) => made(await bao.tokenFor(FORMATS.vault.write(merged(lines))));
+    const used = async (state: StateBackend, name: string): Promise<void> => {
+      const mine = { ...entry, secret: name };
+      expect(await state.load(name)).toBeNull();
+      const document = newState(name, 0);
+      const first = await state.save(name, document, null);
+      const revision = first.result === "saved" ? first.revision : "";
+      await state.audit.append([mine]);
+      expect(await state.audit.read(null, 1)).toEqual([mine]);
+      const found: string[] = [];
+      for await (const loaded of state.loadAll()) found.push(loaded.state.name);
+      expect(found).toContain(name);
+      expect(await state.remove(name, revision)).toBe("removed");
+      expect(await state.save(name, document, null)).toMatchObject({ result: "saved" });
+    };
+    await used(await allowed(needed), "payments");
+    expect(needed).toHaveLength(4);
+    for (const [index, line] of needed.entries()) {
+      const others = needed.filter((other) => other !== line);
+      await expect(used(await allowed(others), `without-${index}`)).rejects.toMatchObject({ kind: "denied" });
+    }
   });
 });
 

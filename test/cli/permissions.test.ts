@@ -93,6 +93,21 @@ test("a Vault policy: the delivery's path, and the staging entries where version
   ]);
 });
 
+test("the state's own place, on whatever it is", () => {
+  const { Statement } = JSON.parse(
+    keyturn("mail", "--state", "s3://ops/team?region=eu-west-1", "--format", "iam").stdout,
+  );
+  expect(Statement).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ Action: ["s3:GetObject", "s3:PutObject"], Resource: ["arn:aws:s3:::ops/team/*"] }),
+      expect.objectContaining({ Action: ["s3:ListBucket"], Resource: ["arn:aws:s3:::ops"] }),
+    ]),
+  );
+  const vault = keyturn("mail", "--state", "vault-kv:ops?address=http://127.0.0.1:8200", "--format", "vault");
+  expect(vault.stdout).toContain('path "secret/data/ops/*" {\n  capabilities = ["create", "read", "update"]\n}');
+  expect(keyturn("mail", "--format", "iam").stdout).not.toContain("s3:");
+});
+
 test("Terraform has both", () => {
   const { stdout } = keyturn("--format", "terraform");
   expect(stdout).toContain('data "aws_iam_policy_document" "keyturn"');

@@ -8,6 +8,7 @@ import type { AwsPermission, Ctx, Description, Finding } from "../../ports/conte
 import type { Issuer, IssuerTiming, IssuerTraits, KeyId, Listing, ObservedKey } from "../../ports/issuer.ts";
 import type { Store } from "../../ports/store.ts";
 import { accountFindings, awsAt, place, region, type Aws, type AwsCommand, type AwsKeys } from "../aws.ts";
+import { partitionOf } from "../aws-permissions.ts";
 import { ACTIONS, clockFindings, missingFinding, permissionFindings, verdictsOf } from "./aws-iam-check.ts";
 import { usersOf } from "./aws-iam-users.ts";
 import { LastUsed, USAGE } from "./aws-iam-usage.ts";
@@ -325,10 +326,6 @@ function junk(action: string, mutates: boolean): ProviderError {
 
 function unlessAbsent(error: unknown): void {
   if (!(error instanceof ProviderError) || error.kind !== "not-found") throw error;
-}
-
-function partitionOf(region: string): string {
-  return region.startsWith("cn-") ? "aws-cn" : region.startsWith("us-gov-") ? "aws-us-gov" : "aws";
 }
 
 /** Where a partition's IAM itself lives. */

@@ -6,8 +6,9 @@ import {
 } from "@aws-sdk/client-s3";
 import type { Duration, Instant } from "../../core/duration.ts";
 import { ProviderError } from "../../core/errors.ts";
-import type { Ctx } from "../../ports/context.ts";
+import type { AwsPermission, Ctx } from "../../ports/context.ts";
 import { awsCodeOf, type Aws } from "../aws.ts";
+import { partitionOf } from "../aws-permissions.ts";
 import type { StatePlace } from "../state-place.ts";
 
 /** Both clocks of an age are told in whole seconds, so it may seem longer than it is by less than one. */
@@ -101,6 +102,20 @@ export class S3Objects {
 
   async hasAny(prefix: string): Promise<boolean> {
     return ((await this.#page(prefix, 1)).Contents ?? []).length > 0;
+  }
+
+  /** Of everything that is kept below `prefix`. */
+  permissions(prefix: string): readonly AwsPermission[] {
+    const { name, kmsKey } = this.bucket;
+    const arn = `arn:${partitionOf(this.aws.region)}:s3:::${name}`;
+    const line = (why: string, actions: readonly string[], resource: string) =>
+      ({ for: "aws", why, actions, resources: [resource] }) as const;
+    const key = kmsKey?.startsWith("arn:") === true ? kmsKey : null;
+    return [
+      line("read and keep the state", ["s3:GetObject", "s3:PutObject"], `${arn}/${prefix}/*`),
+      line("find the state's documents", ["s3:ListBucket"], arn),
+      ...(key === null ? [] : [line("encrypt the state", ["kms:Decrypt", "kms:GenerateDataKey"], key)]),
+    ];
   }
 
   async #page(prefix: string, most: number, token?: string): Promise<ListObjectsV2CommandOutput> {

@@ -3,6 +3,7 @@ import * as z from "zod";
 import { ProviderError, UserError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
+import type { Permission } from "../../ports/context.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { awsAt, place, region } from "../aws.ts";
 import { inOrder, readable } from "../in-order.ts";
@@ -75,6 +76,10 @@ class S3State implements StateBackend {
     if (condition === null) return "stale";
     const etag = await this.#objects.put(this.#document(name), wrapped({ state: null }), condition);
     return etag === null ? "stale" : "removed";
+  }
+
+  permissions(): readonly Permission[] {
+    return this.#objects.permissions(this.#prefix);
   }
 
   async close(): Promise<void> {}

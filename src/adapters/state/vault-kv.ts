@@ -2,6 +2,7 @@ import * as z from "zod";
 import { ProviderError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
+import type { VaultPermission } from "../../ports/context.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { inOrder, readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
@@ -31,16 +32,18 @@ class VaultKvState implements StateBackend {
   readonly #place: StatePlace;
   readonly #vault: Vault;
   readonly #entries: VaultEntries;
+  readonly #mount: string;
   readonly #path: string;
 
   constructor({ mount, path, ...where }: Settings, deps: AdapterDeps) {
     this.#vault = new Vault(where, deps);
     const { address, namespace } = this.#vault.connection;
+    this.#mount = trimmed(mount);
     this.#path = trimmed(path);
     const query = namespace === "" ? "" : `&namespace=${namespace}`;
-    this.location = `vault-kv:${this.#path}?mount=${trimmed(mount)}&address=${address}${query}`;
+    this.location = `vault-kv:${this.#path}?mount=${this.#mount}&address=${address}${query}`;
     this.#place = new StatePlace(this.location);
-    this.#entries = new VaultEntries(this.#vault, trimmed(mount), this.#place);
+    this.#entries = new VaultEntries(this.#vault, this.#mount, this.#place);
     this.audit = {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => (secret === null ? this.#newest(limit) : this.#readAudit(secret, limit)),
@@ -77,6 +80,26 @@ class VaultKvState implements StateBackend {
     if (version === null) return "stale";
     const written = await this.#entries.put(this.#document(name), wrapped("document", null), version);
     return written === null ? "stale" : "removed";
+  }
+
+  permissions(): readonly VaultPermission[] {
+    const { address, namespace } = this.#vault.connection;
+    const line = (why: string, path: string, capabilities: VaultPermission["capabilities"]): VaultPermission => ({
+      for: "vault",
+      why,
+      address,
+      namespace,
+      path,
+      capabilities,
+    });
+    const data = `${this.#mount}/data/${this.#path}`;
+    const metadata = `${this.#mount}/metadata/${this.#path}`;
+    return [
+      line("read and keep the state", `${data}/*`, ["create", "read", "update"]),
+      line("keep few versions of each document", `${metadata}/secrets/*`, ["create", "update"]),
+      line("find the documents", `${metadata}/secrets`, ["list"]),
+      line("find entries of the audit log", `${metadata}/*`, ["list"]),
+    ];
   }
 
   async close(): Promise<void> {}
