@@ -131,7 +131,7 @@ describe.runIf(hasPostgres)("a worker told things", () => {
 });
 
 describe.runIf(hasPostgres)("two workers of different policies", () => {
-  test("neither undoes what the other does, and what only one knows is done", { timeout: 90_000 }, async () => {
+  test("neither undoes what the other does, and what only one knows is done", { timeout: 150_000 }, async () => {
     const fleet = await fleetOf(4, "revisions", ground);
     const known = ["s1", "s2", "s3"];
     // Nobody adopted what is there: it waits for a person.
@@ -141,7 +141,7 @@ describe.runIf(hasPostgres)("two workers of different policies", () => {
     fleet.policy("every: 1h");
     const [one, other] = await Promise.all([fleet.start(), fleet.start("--config", older)]);
     const rest = (): Promise<boolean> => fleet.done().then((done) => done.size === 3 && !done.has("s1"));
-    await until(rest, "all but one have a key");
+    await until(rest, "all but one have a key", 40_000);
     await until(async () => {
       const outcomes = [...(await fleet.metric(one, "keyturn_secret_outcome")).keys()];
       return outcomes.some((labels) => labels.startsWith('secret="s1",outcome="blocked"'));
@@ -161,7 +161,9 @@ describe.runIf(hasPostgres)("two workers of different policies", () => {
     const first = await fleet.done();
     fleet.policy(onceIn(4));
     one.running.child.kill("SIGHUP");
-    await until(async () => [...(await fleet.done(first)).keys()].toSorted().join() === "s2,s3,s4", "all are rotated");
+    const rotated = async (): Promise<boolean> =>
+      [...(await fleet.done(first)).keys()].toSorted().join() === "s2,s3,s4";
+    await until(rotated, "all are rotated", 60_000);
     for (const worker of [one, other] as Worker[]) expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
   });
 });

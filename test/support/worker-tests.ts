@@ -39,7 +39,7 @@ export async function fleetOf(size: number, prefix: string, ground: Ground): Pro
   return fleet;
 }
 
-export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
+export async function until(holds: () => boolean | Promise<boolean>, what: string, within = 20_000): Promise<void> {
   for (const began = Date.now(); !(await holds()); await sleep(50))
-    if (Date.now() - began > 20_000) throw new Error(`not within 20 s: ${what}`);
+    if (Date.now() - began > within) throw new Error(`not within ${within / 1000} s: ${what}`);
 }
