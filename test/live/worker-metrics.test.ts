@@ -72,7 +72,9 @@ describe.runIf(there)("a worker's page as Prometheus reads it", () => {
     const fleet = await fleetOf(4, "metrics", ground);
     const proxy = await startProxy(() => ground.authority.url);
     const lane = await MotoLane.open("metrics", moto, ground.commands);
-    onTestFinished(() => Promise.all([proxy.close(), lane.close()]).then(() => {}));
+    onTestFinished(async () => {
+      await Promise.all([proxy.close(), lane.close()]);
+    });
     Object.assign(fleet.place.env, lane.place.env, { HOME: fleet.place.folder });
 
     // Nobody adopted what is there: it waits for a person.
