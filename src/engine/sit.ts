@@ -52,6 +52,8 @@ export function napFor(decision: Standing, room: Room): Duration | null {
   const left = room.waitMax === null ? Infinity : room.waitMax - room.waited;
   const wanted = decision.until === null ? MOMENT : Math.max(0, decision.until - room.now.doc);
   if (left <= 0 || !goesOn(decision.reason, wanted, room)) return null;
+  // Nothing comes of a stay that ends before the next step.
+  if (wanted > left && !isOnlyHere(room.state, room.held)) return null;
   // Long waits are slept in pieces, so that a person's word, or another run, is noticed.
   const piece = Math.max(1000, Math.min(30_000, wanted / 20));
   return Math.min(wanted, piece, left) + 1;
