@@ -1,18 +1,17 @@
 import { createHash, randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { runHook } from "./adapters/hooks.ts";
 import { limitersOf, type Limited } from "./adapters/limiter.ts";
 import { masked, type Mask } from "./adapters/masked.ts";
 import type { PostgresSettings } from "./adapters/postgres-settings.ts";
 import { registry } from "./adapters/registry.ts";
-import { isReadByRunner } from "./ci/publish.ts";
-import { runnerOf } from "./ci/runner.ts";
+import { maskingOf } from "./ci/masking.ts";
 import type { DeliveryPolicy, Policy, SecretPolicy, Timing, UsagePolicy } from "./config/model.ts";
 import { dueBy } from "./config/schedule.ts";
 import { UserError } from "./core/errors.ts";
 import type { DeliveryRules, MonitorRules, SecretRules, StoreTiming } from "./core/rules.ts";
 import type { EngineDeps, Runner, SecretPorts } from "./engine/deps.ts";
-import { runHook } from "./adapters/hooks.ts";
 import { isDeadHere, processSpace, runnerId } from "./engine/process-space.ts";
 import type { AdapterDeps, IssuerAdapter, NotifierAdapter, StoreAdapter } from "./ports/adapter.ts";
 import type { Issuer } from "./ports/issuer.ts";
@@ -23,7 +22,6 @@ import type { Store } from "./ports/store.ts";
 import type { UsageMonitor } from "./ports/usage.ts";
 import { isTraced } from "./telemetry/environment.ts";
 import type { Traces } from "./telemetry/traces.ts";
-import { plain } from "./ui/text.ts";
 
 /** What wiring needs of the process. */
 export interface World {
@@ -119,7 +117,8 @@ export class Wiring {
       strict: secret.preflight === "strict",
     };
     this.#notifiers ??= this.#allNotifiers();
-    this.#mask ??= this.#masking();
+    // Null: no runner takes masks out of what is printed, and no value ever is.
+    this.#mask ??= maskingOf(this.world.env, (line) => this.world.announce(line));
     const mask = await this.#mask;
     return {
       rules,
@@ -129,20 +128,6 @@ export class Wiring {
       notifiers: await this.#notifiers,
       due: await dueBy(secret),
       runHook: this.#hooks(secret),
-    };
-  }
-
-  /** Only where a CI runner takes masks out of what is printed; null: no value is ever printed. */
-  async #masking(): Promise<Mask | null> {
-    const command = (await runnerOf(this.world.env))?.mask;
-    if (command === undefined || !isReadByRunner()) return null;
-    const told = new Set<string>();
-    return (text) => {
-      const line = command(text);
-      // A control character would not reach the runner: what it masked then would be another text.
-      if (told.has(text) || plain(line) !== line) return;
-      told.add(text);
-      this.world.announce(line);
     };
   }
 

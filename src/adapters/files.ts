@@ -13,6 +13,7 @@ import {
 import { chmod, chown, mkdir, open, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { ProviderError, type Applied } from "../core/errors.ts";
+import { loadLibsql } from "./libsql.ts";
 
 /** What a new file takes over from the one it replaces. Without `owner` it belongs to this process. */
 export interface FileLike {
@@ -199,7 +200,7 @@ export function canCreate(path: string): boolean {
  * @throws ProviderError `unavailable`, applied `no`, when somebody else keeps it for longer than the timeout.
  */
 export async function withLock<T>(path: string, options: LockOptions, body: () => Promise<T>): Promise<T> {
-  const { default: Database } = await import("libsql");
+  const Database = await loadLibsql();
   // The file is removed on release, so a lock counts only on the file that the name still stands for.
   const attempt = (): (() => void) | null => {
     const before = inode(path);

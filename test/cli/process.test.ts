@@ -73,6 +73,20 @@ describe("errors", () => {
     }
   });
 
+  test("an installation without SQLite for this machine is told as that, and is no bug", async () => {
+    await b.run("rotate", "one");
+    const hook = `export const resolve = (name, at, next) => {
+      if (name === "libsql") throw new Error("no such module");
+      return next(name, at);
+    };`;
+    const register = `import { register } from "node:module"; register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)});`;
+    b.env["NODE_OPTIONS"] = `--import=data:text/javascript,${encodeURIComponent(register)}`;
+    const { code, stderr } = await b.run("status");
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^keyturn: SQLite \(the package libsql\) cannot be loaded here: /m);
+    expect(stderr).not.toContain("bug");
+  });
+
   test("a damaged state is told, exit 3", async () => {
     writeFileSync(join(b.folder, "bad.db"), "this is no database at all, only text that goes on for a while");
     expect((await b.run("status", "--state", "sqlite:bad.db")).code).toBe(3);

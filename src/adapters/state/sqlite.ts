@@ -8,6 +8,7 @@ import { path, type AdapterDeps, type StateAdapter } from "../../ports/adapter.t
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { linkNew, privateFolder, syncFolder, sweepTemps, tempName, withLock } from "../files.ts";
 import { readable } from "../in-order.ts";
+import { loadLibsql } from "../libsql.ts";
 import { StatePlace } from "../state-place.ts";
 import { stateError } from "./sqlite-errors.ts";
 import { build, standing, upgrade } from "./sqlite-migrations.ts";
@@ -208,7 +209,7 @@ export class SqliteState implements StateBackend {
   }
 
   async #connect(): Promise<Database> {
-    const { default: Database } = await import("libsql");
+    const Database = await loadLibsql();
     if (!existsSync(this.#path)) await this.#create(Database);
     // Opened read-only, SQLite would leave files beside it that are read-only too, and in the way ever after.
     accessSync(this.#path, constants.W_OK);
