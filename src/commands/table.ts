@@ -277,7 +277,7 @@ export const VERBS: readonly VerbLine[] = [
     summary: "rotate all secrets until it is stopped, beside other workers; needs state in PostgreSQL",
     arguments: "",
     options: [
-      { flags: "--concurrency <number>", summary: "secrets at a time (default: maxConcurrent of the policy)" },
+      { flags: "--concurrency <number>", summary: "secrets at a time, at most (default: maxConcurrent of the policy)" },
       { flags: "--listen <address>", summary: "host and port of its pages (default: 127.0.0.1:9464)" },
       { flags: "--sweep <duration>", summary: "how often it reads every document (default: 1m)" },
     ],

@@ -14,7 +14,7 @@ import { limitsOf } from "../wire.ts";
 import { Generation } from "./generation.ts";
 import { openSite, type Site } from "./pages.ts";
 import { sweep } from "./sweep.ts";
-import { isDamage, takeTurn, type Turn } from "./turn.ts";
+import { takeTurn, type Turn } from "./turn.ts";
 
 export interface WorkerOptions {
   readonly host: string;
@@ -280,7 +280,7 @@ export class Worker {
       .engine.state.load(EVERYTHING)
       .then(
         () => null,
-        (error: unknown) => (isDamage(error) ? error.message : "the state does not answer"),
+        (error: unknown) => (error instanceof UserError ? error.message : "the state does not answer"),
       );
     const late = pauseFor(READY_WITHIN, this.#leave.signal).then(() => "the state does not answer in time");
     return { obstacle: await Promise.race([answer, late]), remarks };
