@@ -30,7 +30,8 @@ export function parseMoment(text: string, zone: string, end: boolean): Instant |
   const wall = Date.parse(`${date}T${hour ?? "00"}:${minute ?? "00"}:${second}Z`);
   if (Number.isNaN(wall) || !new Date(wall).toISOString().startsWith(date)) return null;
   if (hour === undefined) return instantOf(wall + (end ? DAY : 0), zone);
-  return offset === undefined ? instantOf(wall, zone) : Date.parse(`${date}T${hour}:${minute}:${second}${offset}`);
+  const at = offset === undefined ? instantOf(wall, zone) : Date.parse(`${date}T${hour}:${minute}:${second}${offset}`);
+  return Number.isNaN(at) ? null : at;
 }
 
 /** Those that hold for a secret with these tags. */
