@@ -2,7 +2,7 @@ import { UserError } from "../core/errors.ts";
 import type { SecretState } from "../core/model.ts";
 import type { EngineDeps } from "../engine/deps.ts";
 import { isTaken } from "../engine/lease.ts";
-import type { Loaded, Revision, StateBackend } from "../ports/state.ts";
+import type { Loaded, StateBackend } from "../ports/state.ts";
 import { iso } from "../ui/time.ts";
 import type { Content } from "./state-form.ts";
 
@@ -35,49 +35,52 @@ export function mustBeFree(documents: Content["documents"], deps: EngineDeps): v
  * The document as another place gets it: its clock goes on from where it is, for ages begin anew there, and whoever
  * held a lease or was fenced by an epoch of the old place is so no longer.
  */
-function carried({ state, age }: Content["documents"][number]): SecretState {
-  const { movedTo: _, ...kept } = state;
-  return { ...kept, clock: state.clock + age, lease: null, epoch: state.epoch + 1 };
+function carried({ state, age }: Content["documents"][number], mark: SecretState["moved"] | null): SecretState {
+  const { moved: _, ...kept } = state;
+  const copy = { ...kept, clock: state.clock + age, lease: null, epoch: state.epoch + 1 };
+  return mark == null ? copy : { ...copy, moved: mark };
 }
 
 /**
  * Documents first, then the audit log: an entry without its document is a sign of damage. What an earlier attempt
- * has put there already stays; a place that was itself moved elsewhere counts as empty.
+ * has put there already stays; what is marked as moved, or as not wholly there yet, counts as nothing.
  *
- * @returns takes back what was put there, as far as nobody has touched it
+ * @param mark for the copies, until all of them are there; null: each is there at once
+ * @returns the copies that it has put there
  * @throws UserError `state-occupied`, exit 3, before anything is written, where another document is in the way
  */
-export async function fill(target: StateBackend, { documents, audit }: Content): Promise<() => Promise<void>> {
+export async function fill(
+  target: StateBackend,
+  { documents, audit }: Content,
+  mark: SecretState["moved"] | null,
+): Promise<readonly Loaded[]> {
   const there = new Map<string, Loaded>();
   for await (const loaded of target.loadAll()) there.set(loaded.state.name, loaded);
-  const commits = new Map(documents.map(({ state }) => [state.name, state.commitId]));
-  for (const { name, commitId, movedTo } of [...there.values()].map(({ state }) => state)) {
-    const isInTheWay = movedTo === undefined && commits.has(name) && commitId !== commits.get(name);
-    if (isInTheWay) throw occupied(target, name);
+  const missing = documents.filter(({ state }) => !hasArrived(there.get(state.name)?.state, state, target));
+  const put: Loaded[] = [];
+  for (const one of missing) {
+    const copy = carried(one, mark);
+    const before = there.get(copy.name)?.revision ?? null;
+    const saved = await target.save(copy.name, copy, before);
+    const loaded = saved.result === "saved" ? null : await target.load(copy.name);
+    if (saved.result === "saved") put.push({ state: copy, revision: saved.revision, age: 0 });
+    else if (loaded?.state.commitId === copy.commitId) put.push(loaded);
+    else throw occupied(target, copy.name);
   }
-  const put: { readonly name: string; readonly revision: Revision }[] = [];
-  for (const one of documents) {
-    const { name, commitId } = one.state;
-    const before = there.get(name);
-    if (before !== undefined && before.state.movedTo === undefined) continue;
-    const saved = await target.save(name, carried(one), before?.revision ?? null);
-    const revision = saved.result === "saved" ? saved.revision : await revisionOf(target, name, commitId);
-    if (revision === null) throw occupied(target, name);
-    put.push({ name, revision });
-  }
+  const names = new Set(documents.map(({ state }) => state.name));
   for (const { state, revision } of there.values())
-    if (state.movedTo !== undefined && !commits.has(state.name)) await target.remove(state.name, revision);
+    if (state.moved !== undefined && !names.has(state.name)) await target.remove(state.name, revision);
   for (let from = 0; from < audit.length; from += BATCH) await target.audit.append(audit.slice(from, from + BATCH));
-  return async () => {
-    for (const { name, revision } of put) await target.remove(name, revision);
-  };
+  return put;
 }
 
-async function revisionOf(target: StateBackend, name: string, commitId: string): Promise<Revision | null> {
-  const loaded = await target.load(name);
-  return loaded !== null && loaded.state.movedTo === undefined && loaded.state.commitId === commitId
-    ? loaded.revision
-    : null;
+/** Whether the target has it already, from an earlier attempt. */
+function hasArrived(there: SecretState | undefined, state: SecretState, target: StateBackend): boolean {
+  if (there === undefined || there.moved !== undefined) return false;
+  // It has gone on there since.
+  const isThere = state.moved?.direction === "to" && state.moved.place === target.location;
+  if (!isThere && there.commitId !== state.commitId) throw occupied(target, state.name);
+  return true;
 }
 
 function occupied(target: StateBackend, name: string): UserError {

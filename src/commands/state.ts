@@ -43,7 +43,7 @@ export const importState = verb({
   run: async ({ file }, session) => {
     const content = await contentIn(resolve(session.process.cwd, file));
     const target = await session.stateAsItIs();
-    await fill(target, content);
+    await fill(target, content, null);
     return reportOf(content, "imported", target.location, ["keyturn doctor; it says what the copy does not know of"]);
   },
 });

@@ -335,8 +335,11 @@ export interface SecretState {
   readonly lookAgainAt: Instant | null;
   readonly outbox: Outbox;
   readonly actions: readonly ActionRecord[];
-  /** Where the state that this document was part of is now, by its `location`. Nothing goes on here. */
-  readonly movedTo?: string;
+  /**
+   * Nothing goes on here: the state that this document is part of is somewhere else now, or not wholly here yet. Places
+   * by their `location`.
+   */
+  readonly moved?: { readonly direction: "to" | "from"; readonly place: string };
 }
 
 /** The secret's versions that may still be alive at the issuer, or whose mint is not yet resolved. */

@@ -6,13 +6,14 @@ import { SqliteState } from "../../src/adapters/state/sqlite.ts";
 import { EVERYTHING } from "../../src/commands/choose.ts";
 import { move, stillHere } from "../../src/commands/state-moved.ts";
 import { UserError } from "../../src/core/errors.ts";
+import { newState } from "../../src/core/model.ts";
 import type { EngineDeps } from "../../src/engine/deps.ts";
 import { say } from "../../src/engine/say.ts";
 import type { StateBackend } from "../../src/ports/state.ts";
 import { depsOf, Memory, Time } from "../engine/support.ts";
 
 /** Calls that write until a move of three documents is over, and some more. */
-const CALLS = 16;
+const CALLS = 22;
 
 let folder: string;
 let made = 0;
@@ -121,3 +122,55 @@ describe("state migrate, whatever comes in between", () => {
       },
     );
 });
+
+test("a new secret that a stopped process saves in the old place is taken back", async () => {
+  const [source, target] = [place(), place()];
+  await hold(source, "one", "before");
+  const slow = await stillHere(source);
+  expect(await slow.load("new")).toBeNull();
+  await move(source, target, depsAt(source));
+  const made = { ...newState("new", 0), commitId: "c" };
+  await expect(slow.save("new", made, null)).rejects.toMatchObject({ code: "state-moved" });
+  expect(await source.load("new")).toBeNull();
+  await Promise.all([source.close(), target.close()]);
+});
+
+test.each(Array.from({ length: CALLS }, (_, index) => index + 2))(
+  "killed at its write number %d and gone on with by others, it ends when it is called again",
+  async (nth) => {
+    const { source, target, moving, close } = await scene(nth, async () => {
+      throw new Error("killed");
+    });
+    const isWhole = await moving().then(
+      () => true,
+      () => false,
+    );
+    const said = { one: ["before"], two: ["before"] };
+    // Whichever of the two answers; never both.
+    const answers = [await hold(source, "one", "later"), !isWhole && (await hold(target, "one", "later"))];
+    expect(answers).not.toEqual([true, true]);
+    if (answers.includes(true)) said.one.push("later");
+    if (!isWhole) await move(source, target, depsAt(source));
+    expect(await holds(target)).toEqual(said);
+    await expect(stillHere(source)).rejects.toMatchObject({ code: "state-moved" });
+    await close();
+  },
+);
+
+test.each(Array.from({ length: CALLS }, (_, index) => index + 1))(
+  "two at once, the second before write number %d of the first: once both have ended, one more ends it",
+  async (nth) => {
+    let second: Promise<unknown> = Promise.resolve();
+    const { source, target, moving, close } = await scene(nth, async () => {
+      second = move(source, target, depsAt(source)).catch(() => {});
+      await second;
+    });
+    await moving().catch((error: UserError) => {
+      if (error.code !== "locked" && error.code !== "state-occupied") throw error;
+    });
+    await second;
+    await move(source, target, depsAt(source));
+    expect(await holds(target)).toEqual({ one: ["before"], two: ["before"] });
+    await close();
+  },
+);

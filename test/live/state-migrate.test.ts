@@ -67,7 +67,7 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
 
       // What was left behind is kept whole, and answers nothing but where it went.
       const left = JSON.parse((await lane.run("state", "export")).stdout);
-      expect(left.documents.every((one: { state: { movedTo: string } }) => one.state.movedTo !== undefined)).toBe(true);
+      expect(left.documents.every((one: { state: { moved?: unknown } }) => one.state.moved !== undefined)).toBe(true);
       lane.write();
       await refuses(lane, "run one", `${url.split(":")[0]}:`);
       // There the rotation ends.
