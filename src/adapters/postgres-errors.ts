@@ -11,13 +11,16 @@ export function sqlState(error: unknown): string {
   return typeof severity === "string" && typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : "";
 }
 
+/** Beside whole classes: deadlocks and the like, a cancelled statement, damaged pages. */
+const REFUSED = ["40001", "40P01", "57014", "XX001", "XX002"];
+
 /**
  * Whether the statement was certainly refused, so that it changed nothing: the server ended it by an error of its
  * own, and not the connection.
  */
 export function isRefused(error: unknown): boolean {
   const state = sqlState(error);
-  return /^(0[A-Z]|2[0-9A-Z]|3[0-9A-Z]|4[24]|53|54|55)/.test(state) || ["40001", "40P01", "57014"].includes(state);
+  return /^(0[A-Z]|2[0-9A-Z]|3[0-9A-Z]|4[24]|53|54|55)/.test(state) || REFUSED.includes(state);
 }
 
 /** There is no such table, or no such schema. */
@@ -29,7 +32,6 @@ export function isMissing(error: unknown): boolean {
 export function postgresError(error: unknown, place: StatePlace, user: string): unknown {
   if (error instanceof UserError || error instanceof ProviderError) return error;
   const state = sqlState(error);
-  if (state === "") return unreached(error, place);
   switch (state) {
     case "28P01":
     case "28000":
@@ -61,8 +63,14 @@ export function postgresError(error: unknown, place: StatePlace, user: string): 
     case "3F000":
       return place.damaged("its tables are gone or not those of keyturn");
     default:
-      return place.unavailable(`the server answered ${state}`);
+      return unanswered(error, place);
   }
+}
+
+/** What became of a statement is not known by this. */
+export function unanswered(error: unknown, place: StatePlace): ProviderError {
+  const state = sqlState(error);
+  return state === "" ? unreached(error, place) : place.unavailable(`the server answered ${state}`);
 }
 
 /** No answer of the server's. */

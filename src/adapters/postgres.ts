@@ -1,7 +1,7 @@
 import type { Pool, PoolClient, PoolConfig } from "pg";
 import { ProviderError } from "../core/errors.ts";
 import type { StatePlace } from "./state-place.ts";
-import { hasNoTls, isRefused, postgresError } from "./postgres-errors.ts";
+import { hasNoTls, isRefused, postgresError, unanswered } from "./postgres-errors.ts";
 import type { Server } from "./postgres-settings.ts";
 
 const CONNECT_TIMEOUT = 10_000;
@@ -85,7 +85,7 @@ export class Postgres {
       return (await client.query<Row>(statement, [...values])).rows;
     } catch (error) {
       if (isRefused(error)) throw error;
-      throw new NoAnswer(postgresError(error, this.place, this.server.user) as ProviderError);
+      throw new NoAnswer(unanswered(error, this.place));
     }
   }
 

@@ -28,6 +28,18 @@ async function open(url: string, env: Record<string, string> = {}): Promise<Stat
   return state;
 }
 
+/** Every change of a document ends so. */
+const raising = (sqlState: string): string =>
+  `CREATE FUNCTION keyturn.fails() RETURNS trigger LANGUAGE plpgsql AS
+     $$ BEGIN RAISE EXCEPTION 'swordfish' USING ERRCODE = '${sqlState}'; END $$;
+   CREATE TRIGGER fails BEFORE UPDATE ON keyturn.keyturn_documents FOR EACH ROW EXECUTE FUNCTION keyturn.fails()`;
+/** And so does every look, which is a change here. */
+const READ_BY_FUNCTION = `
+  ALTER TABLE keyturn.keyturn_documents RENAME TO documents;
+  CREATE FUNCTION keyturn.read() RETURNS SETOF keyturn.documents LANGUAGE sql AS
+    'UPDATE keyturn.documents SET revision = revision RETURNING *';
+  CREATE VIEW keyturn.keyturn_documents AS SELECT * FROM keyturn.read()`;
+
 describe.runIf(there)("postgres", () => {
   for (const [how, port] of [
     ["postgres", () => postgres.port],
@@ -182,6 +194,47 @@ describe.runIf(there)("postgres", () => {
       }
     },
   );
+
+  describe("what the server answers a save by", () => {
+    const damaged = {
+      code: "state-damaged",
+      options: { exit: 3 },
+      message: expect.stringContaining("pages") as string,
+    };
+    const refused = { kind: "unavailable", applied: "no" };
+    const UNKNOWN = { result: "unknown" };
+
+    it.each([
+      ["XX001, a damaged page", "XX001", damaged],
+      ["XX002, a damaged index", "XX002", damaged],
+      ["53100, a full disk", "53100", { code: "state-unwritable" }],
+      ["40001, somebody in between", "40001", refused],
+      ["57014, a cancelled statement", "57014", refused],
+      ["23514, a check of somebody's", "23514", refused],
+      ["57P01, its end", "57P01", UNKNOWN],
+      ["58030, a failing disk", "58030", UNKNOWN],
+      ["08006, a lost connection behind it", "08006", UNKNOWN],
+      ["XX000, a bug", "XX000", UNKNOWN],
+    ])("%s", async (_, sqlState, outcome) => {
+      const database = await postgres.database();
+      const state = await open(postgres.url({ database }));
+      const saved = await state.save("payments", { ...payments, commitId: "c1" }, null);
+      await postgres.sql(database, raising(sqlState));
+      const told: unknown = await state
+        .save("payments", { ...payments, commitId: "c2" }, saved.result === "saved" ? saved.revision : "")
+        .catch((error: unknown) => error);
+      expect(told).toMatchObject(outcome);
+      expect((await state.load("payments"))?.state.commitId).toBe("c1");
+    });
+
+    it("a damaged page is told to a reader, too", async () => {
+      const database = await postgres.database();
+      const state = await open(postgres.url({ database }));
+      await state.save("payments", payments, null);
+      await postgres.sql(database, `${raising("XX001")}; ${READ_BY_FUNCTION}`);
+      await expect(state.load("payments")).rejects.toMatchObject(damaged);
+    });
+  });
 
   describe("refusals", () => {
     const secretless = async (state: StateBackend, expected: object): Promise<void> => {
