@@ -130,7 +130,7 @@ export class Aws {
    */
   async send<O>(action: AwsAction, command: AwsCommand<O>, sending: Sending): Promise<O> {
     const limiter = this.#limiter(action);
-    await limiter.admit(sending.ctx.signal);
+    const place = await limiter.admit(sending.ctx.signal);
     try {
       const client = await this.#client(action.slice(0, action.indexOf(":")) as Service);
       const output = (await client.send(command, { sending })) as O;
@@ -139,7 +139,7 @@ export class Aws {
     } catch (error) {
       if (error instanceof ProviderError) throw this.#ours(error);
       const failure = failureOfAws(error, action, sending.mutates);
-      if (failure.kind === "throttled") limiter.throttled(failure.detail.retryAfter ?? null);
+      if (failure.kind === "throttled") limiter.throttled(place, failure.detail.retryAfter ?? null);
       else limiter.succeeded();
       if (failure.kind === "unauthenticated") this.#credentials.forget();
       throw failure;

@@ -39,7 +39,8 @@ const WORTH_TELLING: Duration = 100;
  * Paces the calls that share one quota. With a published quota there are never more than that in any one second: a
  * fifth of it may come at once, the rest flows evenly. Without one, nothing is held back until the provider
  * throttles. A throttled answer halves the rate and makes everybody wait for what the provider asked (`Retry-After`);
- * each answer that is none adds a little (additive increase, multiplicative decrease).
+ * each answer that is none adds a little (additive increase, multiplicative decrease). Many throttled answers to calls
+ * that were paced by the same rate are one sign that it is too high.
  */
 export class Limiter {
   /** Calls per second; null: as many as come. */
@@ -50,6 +51,9 @@ export class Limiter {
   #due: Instant = -Infinity;
   #pausedUntil: Instant = -Infinity;
   #recent: Instant[] = [];
+  #places = 0;
+  /** Places up to this one were given at a higher rate than the present one. */
+  #halvedAfter = 0;
   readonly counts = { heldBack: 0, heldFor: 0, throttled: 0 };
 
   /** @param quota calls per second that the provider publishes; null: it publishes none */
@@ -66,16 +70,19 @@ export class Limiter {
   /**
    * Waits for a place. Comes before the fence: its wait counts against the call's own time.
    *
+   * @returns the place, for `throttled`
    * @throws ProviderError `unavailable`, applied `no`, when the signal aborts
    */
-  async admit(signal: AbortSignal): Promise<void> {
+  async admit(signal: AbortSignal): Promise<number> {
+    const place = ++this.#places;
     const wait = this.#reserve();
-    if (wait <= 0) return;
+    if (wait <= 0) return place;
     if (wait >= WORTH_TELLING) this.deps.debug(`${this.name}: held back for ${Math.round(wait)} ms`);
     const since = this.deps.now();
     this.counts.heldBack += 1;
     try {
       await this.deps.sleep(wait, signal);
+      return place;
     } catch {
       throw new ProviderError("unavailable", "no", `${this.name}: interrupted while it was held back`);
     } finally {
@@ -83,13 +90,18 @@ export class Limiter {
     }
   }
 
-  /** @param retryAfter what the provider asked for, if it did */
-  throttled(retryAfter: Duration | null): void {
+  /**
+   * @param place of the call that was answered so
+   * @param retryAfter what the provider asked for, if it did
+   */
+  throttled(place: number, retryAfter: Duration | null): void {
     this.counts.throttled += 1;
-    const before = this.#rate ?? Math.max(LEAST_QUOTA, this.#recent.length);
-    this.#rate = Math.max(SLOWEST, before / 2);
     const pause = retryAfter ?? PAUSE * (1 + this.deps.random());
     this.#pausedUntil = Math.max(this.#pausedUntil, this.deps.now() + pause);
+    if (place <= this.#halvedAfter) return;
+    this.#halvedAfter = this.#places;
+    const before = this.#rate ?? Math.max(LEAST_QUOTA, this.#recent.length);
+    this.#rate = Math.max(SLOWEST, before / 2);
     this.deps.debug(`${this.name}: throttled, now ${this.#rate.toFixed(1)} calls a second`);
   }
 
