@@ -29,8 +29,16 @@ async function start(): Promise<void> {
 
   const { stdin, stdout, stderr, env } = process;
   const world = { argv, stdin, stdout, stderr, env, cwd: process.cwd(), version: KEYTURN_VERSION, now: Date.now };
-  const code = await main({ ...world, signal: stop.signal, crashed });
+  const code = await main({ ...world, signal: stop.signal, crashed }).catch(untold);
   await Promise.all([stdout, stderr].map((stream) => new Promise((done) => stream.write("", () => done(null)))));
   if (lost !== null) process.stderr.write(`keyturn: the answer could not be written (${lost})\n`);
   process.exit(lost !== null && code === 0 ? 1 : code);
+}
+
+/** What `main` itself could not tell, for it threw there; never a success. */
+async function untold(error: unknown): Promise<number> {
+  const { failureOf, failureText } = await import("./ui/failure.ts");
+  const failure = failureOf(error);
+  process.stderr.write(`${failureText(failure, false)}\n`);
+  return failure.exit;
 }

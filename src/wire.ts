@@ -263,17 +263,24 @@ export function limitsOf({ env }: Pick<World, "env">): readonly Limited[] {
   return limitersOf(env).told();
 }
 
-/** Where traces go by the standard environment variables; null: nowhere. */
+/**
+ * Where traces go by the standard environment variables; null: nowhere. Variables that were meant for others, or make
+ * no sense, cost a warning: they come from the machine, and no rotation hangs on them.
+ */
 export async function openTraces(world: World): Promise<Traces | null> {
   if (!isTraced(world.env)) return null;
   const { Traces } = await import("./telemetry/traces.ts");
   const { otlp } = await import("./telemetry/spans.ts");
   const { senderOf } = await import("./adapters/otlp.ts");
-  const { post, resource } = senderOf(world.env);
-  return new Traces(
-    (spans) => post(otlp(spans, resource)),
-    (line) => world.say(`warning: ${line}`),
-  );
+  const warn = (line: string): void => world.say(`warning: ${line}`);
+  try {
+    const { post, resource } = senderOf(world.env);
+    return new Traces((spans) => post(otlp(spans, resource)), warn);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    warn(`traces: ${error.message}`);
+    return null;
+  }
 }
 
 function known<T>(found: T | undefined, what: string): T {

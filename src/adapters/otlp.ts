@@ -22,7 +22,7 @@ export interface Sender {
  * OTLP over HTTP in its JSON form, which every collector takes on the port of the binary one: the SDK's exporter
  * would bring eleven packages for this one request.
  *
- * @throws UserError `telemetry`, exit 2, for variables that make no sense
+ * @throws UserError `telemetry` for variables that make no sense
  */
 export function senderOf(env: Env): Sender {
   const of = (name: string): string | undefined =>
@@ -33,7 +33,8 @@ export function senderOf(env: Env): Sender {
   const url =
     env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] ||
     `${(env["OTEL_EXPORTER_OTLP_ENDPOINT"] || USUAL).replace(/\/+$/, "")}/v1/traces`;
-  if (!URL.canParse(url)) throw wrong("OTEL_EXPORTER_OTLP_ENDPOINT is no URL");
+  // `collector:4318` is a URL as well, of the scheme `collector`.
+  if (!URL.canParse(url) || !/^https?:/i.test(url)) throw wrong("OTEL_EXPORTER_OTLP_ENDPOINT is no http(s) URL");
   const headers = { ...listOf(of("HEADERS")), "content-type": "application/json" };
   const timeout = Number(of("TIMEOUT") ?? TIMEOUT) || TIMEOUT;
   const tls = tlsOf(of("CERTIFICATE"), of("CLIENT_CERTIFICATE"), of("CLIENT_KEY"));
@@ -99,5 +100,5 @@ function tlsOf(ca: string | undefined, cert: string | undefined, key: string | u
 }
 
 function wrong(message: string): UserError {
-  return new UserError("telemetry", message, { exit: 2 });
+  return new UserError("telemetry", message);
 }

@@ -88,11 +88,13 @@ export class Session {
     return openQueue(await this.policy(), this.globals.state, this.#world());
   }
 
+  /** Never throws: how the command ended is known by now, and what stays open ends with the process. */
   async close(): Promise<void> {
-    await (await this.#traces)?.flush();
-    const state = await this.#state?.catch(() => null);
-    await state?.close();
-    for (const other of this.#others) await other.close();
+    await Promise.allSettled([
+      this.#traces?.then((traces) => traces?.flush()),
+      this.#state?.then((state) => state.close()),
+      ...this.#others.map((other) => other.close()),
+    ]);
   }
 
   async #load(): Promise<Policy> {

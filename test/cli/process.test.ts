@@ -15,6 +15,15 @@ beforeEach(async () => {
 });
 afterAll(() => b.close());
 
+function moduleOf(code: string): string {
+  return `data:text/javascript,${encodeURIComponent(code)}`;
+}
+
+/** What the command's process runs before anything of ours. */
+function preload(code: string): void {
+  b.env["NODE_OPTIONS"] = `--import=${moduleOf(code)}`;
+}
+
 describe("errors", () => {
   test("a broken policy is told at its place, exit 2", async () => {
     b.policy(policyOf(b.authority.url).replace("secrets:", "secrts:"));
@@ -79,12 +88,56 @@ describe("errors", () => {
       if (name === "libsql") throw new Error("no such module");
       return next(name, at);
     };`;
-    const register = `import { register } from "node:module"; register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hook)}`)});`;
-    b.env["NODE_OPTIONS"] = `--import=data:text/javascript,${encodeURIComponent(register)}`;
+    preload(`import { register } from "node:module"; register(${JSON.stringify(moduleOf(hook))});`);
     const { code, stderr } = await b.run("status");
     expect(code).toBe(1);
     expect(stderr).toMatch(/^keyturn: SQLite \(the package libsql\) cannot be loaded here: /m);
     expect(stderr).not.toContain("bug");
+  });
+
+  test("what fails at the end makes no success of a failure, and no failure of a success", async () => {
+    preload(`import { createRequire } from "node:module";
+      const { prototype } = createRequire(${JSON.stringify(BIN)})("libsql");
+      const { close } = prototype;
+      prototype.close = function () {
+        if (process.stdout.bytesWritten > 0) throw new Error("told, and not closed");
+        return close.call(this);
+      };`);
+    const { code, stderr } = await b.run("rotate", "one");
+    expect(code, stderr).toBe(0);
+    b.policy(policyOf("http://127.0.0.1:1"));
+    expect((await b.json("rotate", "one")).code).toBe(1);
+  });
+
+  test("a failure that cannot be told is one all the same", async () => {
+    preload(`const { write } = process.stdout;
+      process.stdout.write = function (text, ...more) {
+        if (text !== "") throw new Error("nobody listens");
+        return write.call(this, text, ...more);
+      };`);
+    const { code, stderr } = await b.run("status", "--json");
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^keyturn: this is a bug in keyturn: unexpected Error$/m),
+    ]);
+    expect(stderr).not.toContain("nobody listens");
+  });
+
+  test.each([
+    [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, "grpc is not spoken here"],
+    [{ OTEL_EXPORTER_OTLP_CERTIFICATE: "/nowhere/ca.pem" }, "/nowhere/ca.pem, which cannot be read"],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" }, "OTEL_EXPORTER_OTLP_ENDPOINT"],
+  ])("traces that cannot be sent cost a warning, and no rotation: %j", async (settings, words) => {
+    Object.assign(b.env, { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" }, settings);
+    const { code, stderr } = await b.run("rotate", "--all");
+    expect(code, stderr).toBe(0);
+    expect(stderr.match(/^warning: traces: .*$/gm)).toEqual([expect.stringContaining(words)]);
+    const [leaked] = await b.authority.list("one");
+    expect((await b.run("emergency", "one", "--grace", "0s", "--accept-outage", "--yes")).code).toBe(0);
+    expect((await b.authority.list("one")).map(({ id }) => id)).not.toContain(leaked?.id);
+    b.policy(policyOf("http://127.0.0.1:1"));
+    expect((await b.json("run", "--all")).code).toBe(0);
+    expect((await b.json("rotate", "two")).code).toBe(1);
   });
 
   test("a damaged state is told, exit 3", async () => {

@@ -124,5 +124,5 @@ test("what the environment has to say for traces to be sent", () => {
   expect(isTraced({ OTEL_TRACES_EXPORTER: "none", OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" })).toBe(false);
   expect(isTraced({ OTEL_SDK_DISABLED: "true", OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" })).toBe(false);
   expect(() => senderOf({ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" })).toThrow("is not spoken here");
-  expect(() => senderOf({ OTEL_EXPORTER_OTLP_ENDPOINT: "collector" })).toThrow("is no URL");
+  expect(() => senderOf({ OTEL_EXPORTER_OTLP_ENDPOINT: "collector" })).toThrow("is no http(s) URL");
 });
