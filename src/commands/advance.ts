@@ -105,11 +105,11 @@ export async function eachWired(
     places.map(({ secret, ports }, index) =>
       crew.work(secret, async (aside) => {
         const before = ready[index] as Guarded<Row | null>;
-        if (isFailed(before)) return failedRow(session, secret, before.failed);
+        if (isFailed(before)) return failedRow(session, secret.name, before.failed);
         if (before.value !== null) return before.value;
-        if (isFailed(ports)) return failedRow(session, secret, ports.failed);
+        if (isFailed(ports)) return failedRow(session, secret.name, ports.failed);
         const row = await guarded(() => work(secret, ports.value, aside));
-        return isFailed(row) ? failedRow(session, secret, row.failed) : row.value;
+        return isFailed(row) ? failedRow(session, secret.name, row.failed) : row.value;
       }),
     ),
   );
@@ -149,7 +149,8 @@ async function guarded<T>(work: () => Promise<T>): Promise<Guarded<T>> {
   }
 }
 
-async function failedRow(session: Session, { name }: SecretPolicy, error: UserError | ProviderError): Promise<Row> {
+/** A secret of which nothing is known but what went wrong. */
+export async function failedRow(session: Session, name: string, error: UserError | ProviderError): Promise<Row> {
   const { code, lines, hints, exit } = failureOf(error);
   const reason = Object.hasOwn(REASONS, code) ? (code as ReasonCode) : "provider-unavailable";
   const outcome = exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";

@@ -7,10 +7,10 @@ import { confirm } from "../ui/prompt.ts";
 import { count, plain } from "../ui/text.ts";
 import { advance } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import { documentsOf, type Documents } from "./documents.ts";
 import { rowOf, withSaid, type Row, type SecretMember } from "./members.ts";
 import { duration, flag, list, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
-import { documentsOf } from "./status.ts";
 import { subjectOf } from "./subject.ts";
 import { verb } from "./verb.ts";
 
@@ -44,17 +44,21 @@ export const emergency = verb({
     const names = secrets.map(({ name }) => name);
     for (const name of overrideHold)
       if (!names.includes(name)) throw usageError(`--override-hold: ${name} is not among the chosen secrets`);
-    const leaked = await leakedBySecret(session, secrets, versions, keyIds);
+    const documents = await documentsOf(await session.state(), names);
+    const leaked = leakedBySecret(documents, names, versions, keyIds);
     const chosen = secrets.filter(({ name }) => leaked === null || leaked.has(name));
-    const known = leaked === null ? await answered(session, chosen) : new Map<string, Row>();
+    const known = leaked === null ? await answered(session, chosen, documents) : new Map<string, Row>();
     const affected = chosen.filter(({ name }) => !known.has(name));
-    const victims = await victimsOf(session, affected, leaked);
+    const victims = victimsOf(documents, affected, leaked);
     const keys = count([...victims.values()].flatMap((of) => of.versions).length, "key");
     const where = affected.length > 5 ? count(affected.length, "secret") : affected.map(({ name }) => name).join(", ");
     const question = {
       command: "emergency",
       question: `replace and kill ${keys} of ${where}`,
-      facts: [...affected.map(({ name }) => killText(name, victims.get(name))), termsText(wishes)],
+      facts: [
+        ...affected.map(({ name }) => killText(name, victims.get(name), documents.damaged.has(name))),
+        termsText(wishes),
+      ],
     };
     if (affected.length > 0) await confirm(question, session.globals.yes, session.terminal, session.signal);
     const word = ({ name }: SecretPolicy): Word => ({
@@ -75,9 +79,14 @@ export const emergency = verb({
     return {
       ...report,
       text: (terminal) =>
-        [report.text(terminal), ...report.secrets.map((member) => endText(member, victims.get(member.name)))].join(
-          "\n",
-        ),
+        [
+          report.text(terminal),
+          ...report.secrets.map((member) =>
+            documents.damaged.has(member.name)
+              ? plain(`${member.name}: nobody knows: ${member.message}`)
+              : endText(member, victims.get(member.name)),
+          ),
+        ].join("\n"),
     };
   },
 });
@@ -87,15 +96,15 @@ export const emergency = verb({
  * the same command, typed again after it was killed, and it means the keys that it meant, not the ones that took their
  * place. Once all of them have ended it is a new emergency.
  */
-async function answered(session: Session, secrets: readonly SecretPolicy[]): Promise<Map<string, Row>> {
-  const documents = await documentsOf(
-    session,
-    secrets.map(({ name }) => name),
-  );
+async function answered(
+  session: Session,
+  secrets: readonly SecretPolicy[],
+  { read }: Documents,
+): Promise<Map<string, Row>> {
   const rows = new Map<string, Row>();
-  const isResumed = secrets.some(({ name }) => (documents.get(name)?.state.incident ?? null) !== null);
+  const isResumed = secrets.some(({ name }) => (read.get(name)?.state.incident ?? null) !== null);
   for (const { name } of isResumed ? secrets : []) {
-    const loaded = documents.get(name);
+    const loaded = read.get(name);
     if (loaded === undefined) continue;
     const { last, rotation, incident, clock, versions } = loaded.state;
     const ago = clock + loaded.age - (last?.endedAt ?? -Infinity);
@@ -111,19 +120,18 @@ async function answered(session: Session, secrets: readonly SecretPolicy[]): Pro
 }
 
 /** Secret → the versions named by their id or their key's; null: none was named, so all count. */
-async function leakedBySecret(
-  session: Session,
-  secrets: readonly SecretPolicy[],
+function leakedBySecret(
+  { read, damaged }: Documents,
+  names: readonly string[],
   versions: readonly string[],
   keyIds: readonly string[],
 ) {
   if (versions.length + keyIds.length === 0) return null;
-  const state = await session.state();
   const leaked = new Map<string, string[]>();
   const missing = new Set([...versions, ...keyIds]);
-  for (const { name } of secrets) {
-    const loaded = await state.load(name);
-    const named = (loaded === null ? [] : living(loaded.state)).filter(
+  for (const name of names) {
+    const loaded = read.get(name);
+    const named = (loaded === undefined ? [] : living(loaded.state)).filter(
       ({ id, keyId }) => versions.includes(id) || (keyId !== null && keyIds.includes(keyId)),
     );
     for (const { id, keyId } of named) [id, keyId ?? id].forEach((one) => missing.delete(one));
@@ -136,7 +144,9 @@ async function leakedBySecret(
   if (missing.size > 0)
     throw usageError(
       `no living version or key ${[...missing].join(", ")} in the chosen secrets`,
-      "keyturn show SECRET lists them",
+      damaged.size === 0
+        ? "keyturn show SECRET lists them"
+        : `what cannot be read may have them: ${[...damaged.keys()].join(", ")}`,
     );
   return leaked;
 }
@@ -146,16 +156,15 @@ interface Victims {
   readonly deliveries: readonly DeliveryState[];
 }
 
-async function victimsOf(
-  session: Session,
+function victimsOf(
+  { read }: Documents,
   secrets: readonly SecretPolicy[],
   leaked: ReadonlyMap<string, readonly string[]> | null,
-): Promise<Map<string, Victims>> {
-  const state = await session.state();
+): Map<string, Victims> {
   const victims = new Map<string, Victims>();
   for (const { name } of secrets) {
-    const loaded = await state.load(name);
-    if (loaded === null) continue;
+    const loaded = read.get(name);
+    if (loaded === undefined) continue;
     victims.set(name, {
       versions: meantBy(loaded.state, leaked?.get(name) ?? null),
       deliveries: loaded.state.deliveries,
@@ -165,7 +174,8 @@ async function victimsOf(
 }
 
 /** What will be killed, and who reads it now. */
-function killText(name: string, victims: Victims | undefined): string {
+function killText(name: string, victims: Victims | undefined, isDamaged: boolean): string {
+  if (isDamaged) return `${name}: its document cannot be read, and nothing can be done for it`;
   if (victims === undefined || victims.versions.length === 0) return `${name}: no living key is recorded`;
   const keys = victims.versions.map(({ id, keyId, status }) => {
     const places = victims.deliveries.filter(({ serves }) => serves === id).map((one) => `${one.use} ${one.name}`);

@@ -12,7 +12,8 @@ import { ranRow } from "./members.ts";
 import { moment, text, usageError } from "./options.ts";
 import { pauseOf } from "./pause.ts";
 import type { Session } from "./session.ts";
-import { documentsOf, fromState } from "./status.ts";
+import { documentsOf } from "./documents.ts";
+import { fromState } from "./status.ts";
 import { nextDue } from "./subject.ts";
 import { verb, type Report } from "./verb.ts";
 
@@ -84,9 +85,9 @@ async function agenda(
 ): Promise<Report> {
   const now = session.now();
   const names = secrets.map(({ name }) => name);
-  const documents = await documentsOf(session, names.length > 20 ? null : names);
+  const documents = await documentsOf(await session.state(), names);
   const starts = await agendaOf(
-    secrets.map((policy) => ({ policy, state: documents.get(policy.name)?.state ?? null })),
+    secrets.map((policy) => ({ policy, state: documents.read.get(policy.name)?.state ?? null })),
     now,
     until,
   );

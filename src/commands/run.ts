@@ -2,13 +2,13 @@ import type { SecretPolicy } from "../config/model.ts";
 import { dueBy } from "../config/schedule.ts";
 import { isAtRest } from "../core/rest.ts";
 import { relative } from "../ui/time.ts";
-import { advance } from "./advance.ts";
+import { advance, failedRow } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import { documentsOf } from "./documents.ts";
 import { withHeartbeat } from "./heartbeat.ts";
 import { rowOf, type Row, type SecretMember } from "./members.ts";
 import { duration, flag, text, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
-import { documentsOf } from "./status.ts";
 import { subjectOf } from "./subject.ts";
 import { verb, type Options, type Report } from "./verb.ts";
 
@@ -64,13 +64,18 @@ function nextOf(secrets: readonly SecretMember[]): { readonly secret: string; re
   return ahead.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at))[0] ?? null;
 }
 
-/** Those with nothing to do, told by one reading of the state: no adapter is made, no reference resolved for them. */
+/** Those with nothing to do, or nothing that can be done, told by one reading of the state: no adapter is made, no reference resolved for them. */
 async function resting(session: Session, secrets: readonly SecretPolicy[]): Promise<ReadonlyMap<string, Row>> {
   const readers = [...(await session.policy()).notifiers.keys()];
-  const documents = await documentsOf(session, secrets.length > 20 ? null : secrets.map(({ name }) => name));
+  const { read, damaged } = await documentsOf(
+    await session.state(),
+    secrets.map(({ name }) => name),
+  );
   const rows = new Map<string, Row>();
   for (const secret of secrets) {
-    const loaded = documents.get(secret.name);
+    const damage = damaged.get(secret.name);
+    if (damage !== undefined) rows.set(secret.name, await failedRow(session, secret.name, damage));
+    const loaded = read.get(secret.name);
     if (loaded === undefined || !isAtRest(loaded.state, readers)) continue;
     const { due } = (await dueBy(secret))(loaded.state, session.now());
     if (!due || !secret.enabled) rows.set(secret.name, rowOf(await subjectOf(session, secret.name, loaded)));

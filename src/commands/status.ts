@@ -4,8 +4,9 @@ import type { Loaded } from "../ports/state.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { relative } from "../ui/time.ts";
 import { living } from "../core/model.ts";
-import { eachWired, reportOf } from "./advance.ts";
+import { eachWired, failedRow, reportOf } from "./advance.ts";
 import { choose, EVERYTHING, selectionOf } from "./choose.ts";
+import { documentsOf, type Documents } from "./documents.ts";
 import { hintsFor, ranRow, rowOf, type Row } from "./members.ts";
 import { flag, usageError } from "./options.ts";
 import { pauseOf } from "./pause.ts";
@@ -40,28 +41,32 @@ export const status = verb({
   },
 });
 
-/** Every document, with those that the policy no longer speaks of when everything was asked for. */
+/** From the state alone, with secrets that the policy no longer speaks of when everything was asked for. */
 export async function fromState(
   session: Session,
   names: readonly string[],
   everything: boolean,
-  read: ReadonlyMap<string, Loaded> | null = null,
+  known: Documents | null = null,
 ): Promise<Report> {
-  const documents = read ?? (await documentsOf(session, everything || names.length > 20 ? null : names));
+  const state = await session.state();
+  const { read: documents, damaged } = known ?? (await documentsOf(state, names, everything ? "strays" : null));
   const paused = documents.get(EVERYTHING)?.state.paused ?? null;
-  const known = (await session.policy()).secrets;
-  const strays = everything ? [...documents.keys()].filter((name) => !known.has(name) && !name.startsWith("@")) : [];
+  const { secrets } = await session.policy();
+  const strays = everything ? [...documents.keys()].filter((name) => !secrets.has(name) && !name.startsWith("@")) : [];
   const rows: Row[] = [];
   for (const name of [...names, ...strays]) {
     const loaded = documents.get(name) ?? null;
-    if (known.has(name) || (loaded !== null && living(loaded.state).length > 0))
+    const damage = damaged.get(name);
+    if (damage !== undefined) rows.push(await failedRow(session, name, damage));
+    else if (secrets.has(name) || (loaded !== null && living(loaded.state).length > 0))
       rows.push(await rowFromState(session, name, loaded, paused));
   }
   const members = rows.map(({ member }) => member);
   const newest = Math.max(
     ...members.map(({ observedAt }) => (observedAt === null ? -Infinity : Date.parse(observedAt))),
   );
-  const isEmpty = documents.size === 0 && (await documentsOf(session, null)).size === 0;
+  const isEmpty =
+    documents.size === 0 && damaged.size === 0 && (await documentsOf(state, [], "strays")).read.size === 0;
   const place = isEmpty ? await placeOf(session) : null;
   const report = reportOf(session, rows);
   return {
@@ -102,21 +107,6 @@ async function rowFromState(
   const inFlight = policy !== undefined && loaded !== null && loaded.state.rotation !== null;
   const ports = inFlight ? await session.ports(policy).catch(() => null) : null;
   return rowOf(await subjectOf(session, name, loaded, ports?.rules ?? null, pausedAll));
-}
-
-/** @param names null: all. */
-export async function documentsOf(session: Session, names: readonly string[] | null): Promise<Map<string, Loaded>> {
-  const state = await session.state();
-  const documents = new Map<string, Loaded>();
-  if (names === null) {
-    for await (const loaded of state.loadAll()) documents.set(loaded.state.name, loaded);
-    return documents;
-  }
-  for (const name of [...names, EVERYTHING]) {
-    const loaded = await state.load(name);
-    if (loaded !== null) documents.set(name, loaded);
-  }
-  return documents;
 }
 
 async function refreshed(session: Session, secrets: Awaited<ReturnType<typeof choose>>): Promise<Report> {

@@ -267,6 +267,7 @@ export const VERBS: readonly VerbLine[] = [
     arguments: "[secrets...]",
     options: [
       { flags: "--max-age <duration>", summary: "how old a key may be (default: its schedule)" },
+      { flags: "--grace <duration>", summary: "how long after it is due a rotation may begin (default: 0s)" },
       { flags: "--fail-on <kinds>", summary: "exit 5 for these alone, with commas (default: all)", many: true },
       ...SELECTORS,
     ],

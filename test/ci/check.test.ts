@@ -68,6 +68,27 @@ test("--fail-on says which findings count; the others are told", async () => {
   expect(quiet.document.check.map((one: Json) => one.fails)).toEqual([false, false]);
 });
 
+test("a first rotation that is blocked is found as both", async () => {
+  b.env["ADMIN"] = "wrong";
+  const { code } = await keyturn("run", "one");
+  expect(code).toBeGreaterThan(0);
+  const [wrong] = (await daysLater(0, "status", "one")).document.secrets;
+  const found = (await daysLater(0, "check", "one", "--fail-on", wrong.outcome)) as Json;
+  expect(found.code).toBe(5);
+  expect(found.document.check.map((one: Json) => [one.reason, one.fails])).toEqual([
+    ["unmanaged", false],
+    [wrong.reason, true],
+  ]);
+});
+
+test("--grace leaves the schedule time to begin", async () => {
+  await keyturn("rotate", "--all");
+  expect((await daysLater(91, "check")).code).toBe(5);
+  expect((await daysLater(91, "check", "--grace", "2d")).code).toBe(0);
+  expect((await daysLater(93, "check", "--grace", "2d")).code).toBe(5);
+  expect((await daysLater(91, "check", "--grace", "2d", "--max-age", "90d")).code).toBe(5);
+});
+
 test("a word that is none is exit 2, with the nearest one", async () => {
   const { code, stderr } = await keyturn("check", "--fail-on", "debt,overdeu");
   expect(code).toBe(2);
