@@ -17,7 +17,7 @@ export interface RunOptions {
   /** How long to wait for another run's lease, ms. */
   readonly lockTimeout: Duration;
   readonly signal: AbortSignal;
-  /** Asked again whenever something is decided. */
+  /** Asked before the first decision, and again before each that may turn on it. */
   readonly pausedAll?: () => Promise<PausedAll | null>;
   /** Around each sleep of the run: whoever shares its place with others lets them work meanwhile. */
   readonly aside?: (nap: () => Promise<void>) => Promise<void>;

@@ -1,10 +1,8 @@
-import type { Action, Case, Decision } from "../core/case.ts";
-import { stepName } from "../core/case.ts";
+import { stepName, type Action, type Case, type Decision } from "../core/case.ts";
 import { decide } from "../core/decide.ts";
 import type { Duration } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
-import type { ActionRecord } from "../core/model.ts";
-import { versionOf } from "../core/model.ts";
+import { versionOf, type ActionRecord } from "../core/model.ts";
 import type { Failed } from "../core/observed.ts";
 import { isFull } from "../core/outbox.ts";
 import { phaseOf } from "../core/phase.ts";
@@ -19,8 +17,8 @@ import { fenceFrom } from "./fence.ts";
 import { Lease } from "./lease.ts";
 import { Observer } from "./observe.ts";
 import { flush, isPending, whyFull } from "./outbox.ts";
-import { intentFor, isEffect, perform, retryDelay } from "./perform.ts";
-import type { Effect } from "./perform.ts";
+import { PauseOfAll, turnsOnPause } from "./pause-of-all.ts";
+import { intentFor, isEffect, perform, retryDelay, type Effect } from "./perform.ts";
 import { conclude, ended, offsetOf, pausedIn } from "./result.ts";
 import type { Account, RunOptions, RunResult, Standing } from "./result.ts";
 import { napFor, outlasts, type Room } from "./sit.ts";
@@ -45,6 +43,7 @@ class Run {
   readonly #values: Values;
   readonly #observer: Observer;
   readonly #lease: Lease;
+  readonly #pause: PauseOfAll;
   readonly #began: number;
   readonly #actions: ActionRecord[] = [];
   /** The first refusal or failed revocation of this run that it did not get past: it is what the run ended in. */
@@ -66,6 +65,7 @@ class Run {
     this.#values = new Values(ports);
     this.#observer = new Observer(ports, this.#values, deps.clock);
     this.#lease = new Lease(deps, document, options.signal);
+    this.#pause = new PauseOfAll(options.pausedAll);
     this.#began = deps.clock.monotonic();
     this.#told = document.state.outbox.seq;
     this.#epoch = document.state.epoch;
@@ -117,12 +117,13 @@ class Run {
       await this.#flush();
       if (isFull(this.document.state)) return { decision: "blocked", ...(await whyFull(this.deps, state)) };
     }
-    return decide(await this.#case());
+    const decision = decide(await this.#case(false));
+    return turnsOnPause(decision) ? decide(await this.#case(true)) : decision;
   }
 
-  async #case(): Promise<Case> {
+  async #case(anew: boolean): Promise<Case> {
     const { document, ports, deps } = this;
-    const all = this.options.pausedAll === undefined ? null : await this.options.pausedAll();
+    const all = await this.#pause.answer(document.state, anew);
     this.#restsOn = document.state.seq;
     this.#observer.restOn(this.#restsOn);
     const now = document.now();

@@ -287,3 +287,57 @@ describe("adopt", () => {
     expect(bench.state.document).toBeNull();
   });
 });
+
+describe("the pause of everything", () => {
+  const lost = new ProviderError("unavailable", "no", "the state does not answer");
+  const minted = (): boolean => bench.issuer.keys.size > 0;
+
+  test("an answer that is lost while a new value is in memory costs no key", async () => {
+    await rotate();
+    let answers = 0;
+    const pausedAll = async () => {
+      if (minted() && answers++ === 0) throw lost;
+      return null;
+    };
+    await run({ sit: "all", pausedAll });
+    expect([...bench.issuer.keys.keys()]).toEqual(["key-1"]);
+    expect(served()).toBe("key-1");
+  });
+
+  test("said at the last moment, it is heeded: nothing starts, and nothing is destroyed", async () => {
+    const paused = { by: "ada", reason: "freeze" };
+    await rotate();
+    let isFrozen = false;
+    const pausedAll = async () => (isFrozen ? paused : null);
+    await run({ sit: "all", pausedAll });
+    await rotate();
+    const describe = bench.issuer.describe.bind(bench.issuer);
+    bench.issuer.describe = async (...args) => {
+      isFrozen = true;
+      return describe(...args);
+    };
+    expect(await run({ sit: "all", waitMax: H, pausedAll })).toMatchObject({ reason: "paused" });
+    expect([...bench.issuer.keys.keys()]).toEqual(["key-1"]);
+    bench.issuer.describe = describe;
+    isFrozen = false;
+    const verify = bench.issuer.verify.bind(bench.issuer);
+    bench.issuer.verify = async (value) => {
+      isFrozen = true;
+      return verify(value);
+    };
+    expect(await run({ sit: "all", waitMax: 9 * H, pausedAll })).toMatchObject({ reason: "paused" });
+    expect(bench.issuer.keys.get("key-1")?.state).toBe("enabled");
+  });
+
+  test("an emergency does not ask for it", async () => {
+    await rotate();
+    await run({ sit: "all" });
+    await say(depsOf(bench.state, "ada"), "payments", EMERGENCY);
+    const pausedAll = async () => {
+      throw lost;
+    };
+    await run({ sit: "dead", pausedAll });
+    expect(bench.issuer.keys.get("key-1")?.state).not.toBe("enabled");
+    expect(served()).toBe("key-2");
+  });
+});
