@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { adapter } from "../../src/adapters/state/vault-kv.ts";
 import { FORMATS, merged } from "../../src/commands/privileges.ts";
 import { newState } from "../../src/core/model.ts";
@@ -148,6 +148,87 @@ describe.runIf(there)("vault-kv", () => {
     };
     expect((await reader.load("payments"))?.state.commitId).toBe("c1");
     wire.reset();
+  });
+
+  describe("where copies lag by 10 s", () => {
+    /** How often somebody waited for the copies. A single server tells no index of its writes. */
+    let waits: number;
+    /** Paths that are behind: absent, until somebody waited. */
+    let behind: Set<string>;
+    const openFar = async (path: string): Promise<StateBackend> => {
+      [waits, behind] = [0, new Set()];
+      wire.instead = ({ action }) => {
+        if (action === "GET /v1/sys/leader") return { status: 200, body: '{"ha_enabled":true,"is_self":false}' };
+        if (action === "GET /v1/sys/health") return { status: 200, body: '{"version":"2.5.0","standby":true}' };
+        const isBehind = [...behind].some((end) => action.startsWith("GET") && action.endsWith(end));
+        return isBehind ? { status: 404, body: '{"errors":[]}' } : null;
+      };
+      const sleep = async (): Promise<void> => {
+        waits++;
+        behind.clear();
+      };
+      const deps = depsOf({ VAULT_ADDR: wire.url, VAULT_TOKEN: bao.rootToken }, { sleep });
+      return adapter.create(adapter.settings.parse({ path }), deps);
+    };
+    afterEach(() => wire.reset());
+
+    it("an absence that was sure once costs nothing any more, over many saves of others", async () => {
+      const far = await openFar(fresh());
+      for (let n = 0; n < 5; n++) expect(await far.load("all")).toBeNull();
+      expect(waits).toBe(1);
+      let revision = await saved(far);
+      expect(await far.load("all")).toBeNull();
+      const before = waits;
+      for (let n = 2; n < 6; n++) {
+        revision = await saved(far, revision, `c${n}`);
+        expect(await far.load("all")).toBeNull();
+      }
+      expect(waits).toBe(before);
+    });
+
+    it("whoever is refused for a document that he did not see finds it", async () => {
+      const path = fresh();
+      const [far, near] = [await openFar(path), await open(path)];
+      expect(await far.load("payments")).toBeNull();
+      await saved(near);
+      behind.add("/secrets/payments");
+      expect(await far.load("payments")).toBeNull();
+      expect(await far.save("payments", payments, null)).toEqual({ result: "stale" });
+      expect((await far.load("payments"))?.state.commitId).toBe("c1");
+    });
+
+    it("a save whose answer is lost is found, and what was there before it, though the copy has neither yet", async () => {
+      const path = fresh();
+      const [far, near] = [await openFar(path), await open(path)];
+      expect([await far.load("all"), await far.load("payments")]).toEqual([null, null]);
+      await near.save("all", newState("all", 0), null);
+      wire.answer = ({ action }, answer) => (action.startsWith("POST /v1/secret/data/") ? "cut" : answer);
+      expect(await far.save("payments", { ...payments, commitId: "c2" }, null)).toEqual({ result: "unknown" });
+      behind.add("/secrets/all");
+      expect(await far.load("all")).not.toBeNull();
+      behind.add("/secrets/payments");
+      expect((await far.load("payments"))?.state.commitId).toBe("c2");
+    });
+
+    it("whoever made a document finds what was there before it", async () => {
+      const path = fresh();
+      const [far, near] = [await openFar(path), await open(path)];
+      expect(await far.load("all")).toBeNull();
+      await near.save("all", newState("all", 0), null);
+      behind.add("/secrets/all");
+      await saved(far);
+      expect(await far.load("all")).not.toBeNull();
+    });
+
+    it("a document that was there and is not seen any more is looked for twice", async () => {
+      const path = fresh();
+      const [far, near] = [await openFar(path), await open(path)];
+      expect(await far.load("payments")).toBeNull();
+      await saved(near);
+      expect(await far.load("payments")).not.toBeNull();
+      behind.add("/secrets/payments");
+      expect(await far.load("payments")).not.toBeNull();
+    });
   });
 
   it("gets by with what it says it needs, and with none of it missing", async () => {

@@ -23,6 +23,8 @@ export interface Held {
 export interface Written {
   readonly version: number;
   readonly createdTime: string;
+  /** Whether it told an index, so that every later look of ours sees what was there when it was written. */
+  readonly isFollowed: boolean;
 }
 
 /** Entries of one KV engine, version 2, each written only over the version that is expected. */
@@ -75,7 +77,7 @@ export class VaultEntries {
       deletion_time: ends,
     } = read(written, answer, this.vault.asked(call)).data;
     if (ends !== "") throw this.endsByItself(path);
-    return { version, createdTime };
+    return { version, createdTime, isFollowed: answer.headers["x-vault-index"] !== undefined };
   }
 
   /** Keeps so many of its versions, and lets nobody write without `cas`. */

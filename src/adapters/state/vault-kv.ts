@@ -24,6 +24,12 @@ const DIGITS = 12;
  * Nothing is ever deleted: a forgotten secret's entry says so, and its versions go on counting. A document that is
  * deleted, or that the engine will delete by itself, is damage, never a new secret.
  *
+ * On a cluster an absence that is sure takes 10 s (`Vault.surely`). A document that was surely absent once in this
+ * process is told as absent by one look from then on, which may miss what others made in the last 10 s, as any look at
+ * a document that is there may. Nothing rests on it: whoever saves a document of that name is refused, and from then
+ * on his looks are sure again. And whoever made a document sees all that was there before it: the index of his save
+ * goes with each look; where the save told none, looks are sure again, too.
+ *
  * developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2
  */
 class VaultKvState implements StateBackend {
@@ -34,6 +40,10 @@ class VaultKvState implements StateBackend {
   readonly #entries: VaultEntries;
   readonly #mount: string;
   readonly #path: string;
+  /** Names of documents that were surely absent. */
+  readonly #absent = new Set<string>();
+  /** Names that we tried to save: whether they are absent is what the one who asks has to know for sure. */
+  readonly #tried = new Set<string>();
 
   constructor({ mount, path, ...where }: Settings, deps: AdapterDeps) {
     this.#vault = new Vault(where, deps);
@@ -65,13 +75,17 @@ class VaultKvState implements StateBackend {
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {
     const path = this.#document(name);
     const data = wrapped("document", JSON.stringify(next));
+    this.#tried.add(name);
     if (expected === null) await this.#entries.keep(path, VERSIONS_KEPT);
     try {
       const written = await this.#write(name, data, expected);
-      return written === null ? { result: "stale" } : { result: "saved", revision: revisionOf(written) };
+      if (written === null) return { result: "stale" };
+      if (expected === null && !written.isFollowed) this.#absent.clear();
+      return { result: "saved", revision: revisionOf(written) };
     } catch (error) {
-      if (error instanceof ProviderError && error.applied === "maybe") return { result: "unknown" };
-      throw error;
+      if (!(error instanceof ProviderError && error.applied === "maybe")) throw error;
+      if (expected === null) this.#absent.clear();
+      return { result: "unknown" };
     }
   }
 
@@ -117,13 +131,17 @@ class VaultKvState implements StateBackend {
 
   /** @throws UserError `state-damaged` for a document that was there and is gone */
   async #held(name: string): Promise<Held | null> {
-    const path = this.#document(name);
-    const held = await this.#vault.surely(() => this.#entries.get(path), CTX);
-    if (held !== null || (await this.#entries.names(`${this.#path}/audit/${name}`)).length === 0) return held;
-    // An entry comes after its document: one that somebody made meanwhile is there by now.
-    const now = await this.#vault.surely(() => this.#entries.get(path), CTX);
-    if (now === null) throw this.#place.damaged(`the document of "${name}" was deleted, versions and all`);
-    return now;
+    const look = () => this.#entries.get(this.#document(name));
+    const isKnown = this.#absent.has(name) && !this.#tried.has(name);
+    let held = await (isKnown ? look() : this.#vault.surely(look, CTX));
+    if (held === null && (await this.#entries.names(`${this.#path}/audit/${name}`)).length > 0) {
+      // An entry comes after its document: one that somebody made meanwhile is there by now.
+      held = await this.#vault.surely(look, CTX);
+      if (held === null) throw this.#place.damaged(`the document of "${name}" was deleted, versions and all`);
+    }
+    if (held === null) this.#absent.add(name);
+    else this.#absent.delete(name);
+    return held;
   }
 
   /** In the order of their sequences, so that one that is refused leaves nothing behind it. */
@@ -198,7 +216,7 @@ function wrapped(name: "document" | "entry", text: string | null): object {
 }
 
 /** The time tells versions apart that were counted from 1 again. */
-function revisionOf({ version, createdTime }: Written): Revision {
+function revisionOf({ version, createdTime }: Pick<Written, "version" | "createdTime">): Revision {
   return `${version}@${createdTime}`;
 }
 
