@@ -91,7 +91,7 @@ export class Session {
   /** Never throws: how the command ended is known by now, and what stays open ends with the process. */
   async close(): Promise<void> {
     await Promise.allSettled([
-      this.#traces?.then((traces) => traces?.flush()),
+      this.#traces?.then((traces) => traces?.close()),
       this.#state?.then((state) => state.close()),
       ...this.#others.map((other) => other.close()),
     ]);

@@ -82,9 +82,12 @@ export class Worker {
       site = await openSite(host, port, { ready: () => this.#ready(), metrics: () => this.#metrics.page() });
       this.session.terminal.announce(`keyturn worker: at work on ${plain(this.#location)}; ${site.url}/metrics`);
       signal.addEventListener("abort", () => void pauseFor(GRACE, this.#leave.signal).then(() => this.#leave.abort()));
+      const period = this.#generation.policy.state.lease / 3;
+      // Nobody waits for a collector: neither the next sign of life nor the end.
+      void this.#every(period, async () => (await this.#current().session.traces())?.flush());
       const ended = Promise.all([
         this.#work().finally(() => this.#leave.abort()),
-        this.#every(this.#generation.policy.state.lease / 3, () => this.#beat()),
+        this.#every(period, async () => this.#queue?.beat()),
         this.#every(this.options.sweep, () => this.#sweep()),
       ]);
       await Promise.race([ended, this.#left()]);
@@ -244,11 +247,6 @@ export class Worker {
     if (more > 0) this.#damages = [...this.#damages, `and ${more} documents more`];
     for (const damage of most) terminal.announce(failureText(failureOf(damage), globals.verbose));
     if (more > 0) terminal.announce(`keyturn: ${more} documents more cannot be read`);
-  }
-
-  async #beat(): Promise<void> {
-    await this.#queue?.beat();
-    await (await this.#current().session.traces())?.flush();
   }
 
   /** Until it is told to stop; what fails is told once, and tried again. */

@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SecretPolicy } from "../config/model.ts";
-import type { Instant } from "../core/duration.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import type { RunResult } from "../engine/result.ts";
@@ -12,6 +13,8 @@ export type Send = (spans: readonly Span[]) => Promise<void>;
 /** What is sent at once, and the most that is kept while nobody takes it. */
 const ENOUGH = 200;
 const MOST = 5000;
+/** What is left at the end has so long in all: whoever ends does not wait for a collector. */
+const CLOSING: Duration = 5000;
 const WORTH_A_SPAN: ReadonlySet<string> = new Set([
   "issue",
   "verify",
@@ -38,7 +41,7 @@ interface Begun {
 export class Traces {
   #spans: Span[] = [];
   readonly #begun = new Map<string, Begun>();
-  #sending: Promise<void> = Promise.resolve();
+  #sending: Promise<void> | null = null;
   #isWarned = false;
 
   constructor(
@@ -66,10 +69,21 @@ export class Traces {
     }
   }
 
-  /** Resolves when everything was handed over, or could not be. */
-  flush(): Promise<void> {
-    this.#sending = this.#sending.then(() => this.#hand());
-    return this.#sending;
+  /** Resolves when everything was handed over, or something could not be: the rest is for the next time. */
+  async flush(): Promise<void> {
+    if (this.#sending === null && this.#spans.length > 0) this.#sending = this.#hand();
+    await this.#sending;
+  }
+
+  /** The last flush, for which there is a bounded time. */
+  async close(): Promise<void> {
+    const ended = new AbortController();
+    const late = sleep(CLOSING, null, { signal: ended.signal }).then(
+      () => this.#complain("the collector does not answer in time"),
+      () => {},
+    );
+    await Promise.race([this.flush(), late]);
+    ended.abort();
   }
 
   /** The state is seen whenever something is decided. */
@@ -83,18 +97,21 @@ export class Traces {
 
   #add(span: Span): void {
     if (this.#spans.length < MOST) this.#spans.push(span);
-    if (this.#spans.length === ENOUGH) void this.flush();
+    if (this.#spans.length % ENOUGH === 0) void this.flush();
   }
 
   async #hand(): Promise<void> {
-    while (this.#spans.length > 0) {
-      const spans = this.#spans.splice(0, ENOUGH);
-      try {
-        await this.send(spans);
-      } catch (error) {
-        if (!this.#isWarned) this.warn(`traces: ${error instanceof Error ? error.message : "not taken"}`);
-        this.#isWarned = true;
-      }
+    try {
+      while (this.#spans.length > 0) await this.send(this.#spans.splice(0, ENOUGH));
+    } catch (error) {
+      this.#complain(error instanceof Error ? error.message : "not taken");
+    } finally {
+      this.#sending = null;
     }
+  }
+
+  #complain(what: string): void {
+    if (!this.#isWarned) this.warn(`traces: ${what}`);
+    this.#isWarned = true;
   }
 }

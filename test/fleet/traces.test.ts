@@ -1,10 +1,15 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { senderOf } from "../../src/adapters/otlp.ts";
+import type { SecretPolicy } from "../../src/config/model.ts";
+import type { SecretPorts } from "../../src/engine/deps.ts";
+import type { StagedStore, Store } from "../../src/ports/store.ts";
 import { isTraced } from "../../src/telemetry/environment.ts";
+import { Traces } from "../../src/telemetry/traces.ts";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, Place, policyText } from "../support/command-line.ts";
+import { startHole } from "../support/hole.ts";
 
 interface Span {
   readonly traceId: string;
@@ -114,6 +119,48 @@ test("a collector that is away costs a warning, and no rotation", async () => {
   } finally {
     place.remove();
   }
+});
+
+test("a collector that never answers keeps no command from ending", async () => {
+  const hole = await startHole();
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: hole.url, OTEL_EXPORTER_OTLP_TIMEOUT: "600000" };
+  const place = new Place({ ADMIN: authority.adminToken, ...env });
+  onTestFinished(() => place.remove());
+  await authority.addClient("three", { maxKeys: 3 });
+  place.policy(policyText(authority.url, [{ name: "three", maxKeys: 3 }]));
+  const { code, stderr } = await commands.run(place, "rotate", "three", "--wait");
+  expect(code, stderr).toBe(0);
+  expect(stderr.match(/^warning: traces: .*$/gm)).toEqual(["warning: traces: the collector does not answer in time"]);
+  expect(hole.bodies).toHaveLength(1);
+});
+
+test("a collector that comes back gets what was kept for it", async () => {
+  let [isAway, end] = [true, (): void => {}];
+  const taken: string[] = [];
+  const warnings: string[] = [];
+  const traces = new Traces(
+    async (some) => {
+      if (!isAway) taken.push(...some.map(({ attributes }) => attributes["keyturn.rotation.id"] ?? ""));
+      else await new Promise((_, reject) => (end = () => reject(new Error("away"))));
+    },
+    (line) => warnings.push(line),
+  );
+  const store = { discard: async () => {} } as unknown as Store;
+  const ports = { issuer: {}, stores: new Map([["a", store]]), monitors: new Map(), notifiers: [] };
+  const secret = { name: "s", issuer: { type: "i" }, deliveries: [{ id: "a", type: "t", name: "n" }], usage: "none" };
+  const watched = traces.watched(secret as unknown as SecretPolicy, ports as unknown as SecretPorts);
+  const { discard } = watched.stores.get("a") as StagedStore;
+  const { signal } = new AbortController();
+  const effects = Array.from({ length: 1000 }, (_, at) => `rotation-${at}`);
+  for (const rotationId of effects) await discard("v1", { signal, fence: () => {}, attempt: 1, rotationId });
+  const away = traces.flush();
+  end();
+  await away;
+  isAway = false;
+  await traces.flush();
+  // What was under way when it was away is lost, and no more than that.
+  expect(taken).toEqual(effects.slice(200));
+  expect(warnings).toEqual(["traces: away"]);
 });
 
 test("what the environment has to say for traces to be sent", () => {

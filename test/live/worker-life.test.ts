@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { startHole } from "../support/hole.ts";
 import { hasPrometheus } from "../support/prometheus.ts";
 import { fleetOf, hasPostgres, NONE, until, useGround } from "../support/worker-tests.ts";
 import { onceIn } from "../support/workers.ts";
@@ -22,6 +23,27 @@ describe.runIf(hasPostgres)("a worker", () => {
     expect(await fleet.jobsUnderWay()).toBe(0);
     await fleet.start();
     expect(await fleet.faults(await fleet.allDone(NONE, 30_000))).toEqual([]);
+  });
+
+  test("a collector that never answers: it goes on saying that it is alive", { timeout: 90_000 }, async () => {
+    const hole = await startHole();
+    const fleet = await fleetOf(2, "traced", ground);
+    Object.assign(fleet.place.env, { OTEL_EXPORTER_OTLP_ENDPOINT: hole.url, OTEL_EXPORTER_OTLP_TIMEOUT: "600000" });
+    fleet.policy("every: 1h");
+    const worker = await fleet.start();
+    await fleet.allDone(NONE, 20_000);
+    await until(() => hole.bodies.length > 0, "spans are on their way");
+    const seen = async (): Promise<number> => {
+      const [row] = await fleet.sql(
+        "SELECT extract(epoch FROM seen_at)::float8 AS at FROM keyturn_queue.keyturn_workers",
+      );
+      return row?.["at"] as number;
+    };
+    const before = await seen();
+    // Two leases without a word, and it was dead.
+    await until(async () => (await seen()) > before + 4, "it says so");
+    const { code, stderr } = await fleet.end(worker, "SIGTERM");
+    expect(code, stderr).toBe(0);
   });
 
   test("SIGHUP: a policy that does not hold is told of, the old one stays; a better one is taken up", async () => {
