@@ -21,7 +21,10 @@ export interface Loaded {
 export interface StateBackend {
   /** For people: where the state lives. No password. */
   readonly location: string;
-  /** Every document, for `status`. */
+  /**
+   * Every document, in any order, each as it was at some time of the reading: no snapshot. Those that cannot be read
+   * keep nobody from the others: one of them is thrown, as `load` would, once all the others were handed out.
+   */
   loadAll(): AsyncIterable<Loaded>;
   /** null: there is none. */
   load(name: string): Promise<Loaded | null>;
@@ -34,7 +37,10 @@ export interface StateBackend {
     next: SecretState,
     expected: Revision | null,
   ): Promise<{ readonly result: "saved"; readonly revision: Revision } | { readonly result: "stale" | "unknown" }>;
-  /** Removes a document (`forget`); the audit log stays. */
+  /**
+   * Removes a document (`forget`); the audit log stays.
+   * @throws ProviderError, applied `maybe`, where no answer came: it may or may not have been removed
+   */
   remove(name: string, expected: Revision): Promise<"removed" | "stale">;
   readonly audit: AuditLog;
   /** The least privilege to keep state there, in the provider's words; calls nothing. Missing: it has none to name. */

@@ -62,7 +62,19 @@ describe.runIf(there)("s3", () => {
   for (const versioned of [false, true])
     stateBackendContract(versioned ? "s3, versioned" : "s3", async () => {
       const name = await bucket(versioned);
-      return { open: () => open(name), advance: null, dispose: async () => {} };
+      return {
+        open: () => open(name),
+        advance: null,
+        damage: async (secret) => {
+          const Key = `keyturn/secrets/${secret}.json`;
+          await client.send(new PutObjectCommand({ Bucket: name, Key, Body: '{"keyturn":1,"state":{' }));
+        },
+        openUnheard: () => {
+          wire.answer = ({ action }, answer) => (/^PUT .*\/secrets\//.test(action) ? "cut" : answer);
+          return open(name, { endpoint: wire.url });
+        },
+        dispose: async () => wire.reset(),
+      };
     });
 
   it("keeps one object for each document below its prefix, and the audit log beside them", async () => {

@@ -40,7 +40,19 @@ async function saved(state: StateBackend, expected: string | null = null, commit
 describe.runIf(there)("vault-kv", () => {
   stateBackendContract("vault-kv", async () => {
     const path = fresh();
-    return { open: () => open(path), advance: null, dispose: async () => {} };
+    return {
+      open: () => open(path),
+      advance: null,
+      damage: async (name) => {
+        const data = { keyturn: 1, document: "{" };
+        await bao.must("POST", `secret/data/${path}/secrets/${name}`, { data, options: { cas: 1 } });
+      },
+      openUnheard: () => {
+        wire.answer = ({ action }, answer) => (/^POST .*\/data\/.*\/secrets\//.test(action) ? "cut" : answer);
+        return open(path, { address: wire.url });
+      },
+      dispose: async () => wire.reset(),
+    };
   });
 
   it("keeps five versions of a document, and lets nobody write one without cas", async () => {

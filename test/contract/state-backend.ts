@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { newState, type SecretState } from "../../src/core/model.ts";
-import type { AuditEntry, StateBackend } from "../../src/ports/state.ts";
+import type { AuditEntry, Loaded, StateBackend } from "../../src/ports/state.ts";
 
 /** One empty place for state. */
 export interface StateUnderTest {
@@ -8,6 +8,10 @@ export interface StateUnderTest {
   open(): Promise<StateBackend>;
   /** Moves the backend's clock on, where the test holds it; null: it goes by itself. */
   readonly advance: ((ms: number) => void) | null;
+  /** Behind everybody's back makes something of a document that nobody can read. */
+  damage(name: string): Promise<void>;
+  /** As `open`, of a process whose changes of a document happen and are never answered; null: that cannot be. */
+  readonly openUnheard: (() => Promise<StateBackend>) | null;
   dispose(): Promise<void>;
 }
 
@@ -16,8 +20,8 @@ export function stateBackendContract(name: string, make: () => Promise<StateUnde
   describe(`${name}: state backend contract`, () => {
     let place: StateUnderTest;
     let opened: StateBackend[];
-    const open = async (): Promise<StateBackend> => {
-      const backend = await place.open();
+    const open = async (how: StateUnderTest["open"] = place.open): Promise<StateBackend> => {
+      const backend = await how();
       opened.push(backend);
       return backend;
     };
@@ -71,7 +75,7 @@ export function stateBackendContract(name: string, make: () => Promise<StateUnde
     });
 
     it("lets one of many writers of the same revision win", async () => {
-      const backends = await Promise.all(Array.from({ length: 5 }, open));
+      const backends = await Promise.all(Array.from({ length: 5 }, () => open()));
       const first = await save(backends[0] as StateBackend, document("payments", "c0"), null);
       const results = await Promise.all(
         backends.map((backend, i) => backend.save("payments", document("payments", `w${i}`), first)),
@@ -82,7 +86,7 @@ export function stateBackendContract(name: string, make: () => Promise<StateUnde
     });
 
     it("lets one of many makers of the same document win", async () => {
-      const backends = await Promise.all(Array.from({ length: 5 }, open));
+      const backends = await Promise.all(Array.from({ length: 5 }, () => open()));
       const results = await Promise.all(
         backends.map((backend, i) => backend.save("payments", document("payments", `w${i}`), null)),
       );
@@ -113,6 +117,37 @@ export function stateBackendContract(name: string, make: () => Promise<StateUnde
         expect(again).not.toBe(old);
         expect(await state.save("payments", document("payments", "c4"), old)).toEqual({ result: "stale" });
       }
+    });
+
+    it("tells of documents that cannot be read, and hands out all the others before", async () => {
+      const state = await open();
+      for (const name of ["a", "broken", "c", "broken-too", "e"]) await save(state, document(name, name), null);
+      await place.damage("broken");
+      await place.damage("broken-too");
+      const damaged = { name: "UserError", code: "state-damaged", options: { exit: 3 } };
+      const message = expect.stringContaining("broken") as string;
+      for (const reader of [state, await open()]) {
+        await expect(reader.load("broken")).rejects.toMatchObject({ ...damaged, message });
+        const found: string[] = [];
+        await expect(collect(reader.loadAll(), found)).rejects.toMatchObject({ ...damaged, message });
+        expect(found.sort()).toEqual(["a", "c", "e"]);
+        expect(await reader.load("c")).toMatchObject({ state: { commitId: "c" } });
+      }
+    });
+
+    it("says where it does not know whether a change took effect, and the next look does", async () => {
+      if (place.openUnheard === null) return;
+      const [state, unheard] = [await open(), await open(place.openUnheard)];
+      const first = await save(state, document("payments", "c1"), null);
+      expect(await unheard.save("payments", document("payments", "c2"), first)).toEqual({ result: "unknown" });
+      const { revision = "", state: held } = (await state.load("payments")) ?? {};
+      expect(held?.commitId).toBe("c2");
+      await expect(unheard.remove("payments", revision)).rejects.toMatchObject({
+        name: "ProviderError",
+        kind: "unavailable",
+        applied: "maybe",
+      });
+      expect(await state.load("payments")).toBeNull();
     });
 
     it("tells how old a revision is, never less than nothing", async () => {
@@ -208,8 +243,12 @@ async function save(backend: StateBackend, next: SecretState, expected: string |
   return answer.revision;
 }
 
-async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const item of items) all.push(item);
+/** @param names is told the name of each, as it comes */
+async function collect(items: AsyncIterable<Loaded>, names: string[] = []): Promise<Loaded[]> {
+  const all: Loaded[] = [];
+  for await (const item of items) {
+    all.push(item);
+    names.push(item.state.name);
+  }
   return all;
 }

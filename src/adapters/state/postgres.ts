@@ -52,7 +52,6 @@ class PostgresState implements StateBackend {
     return row === undefined ? null : this.#loaded(row);
   }
 
-  /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
   loadAll(): AsyncIterable<Loaded> {
     return readable(this.#pages(`name, revision::text, body, ${AGE}`), 1, (row) => this.#loaded(row));
   }

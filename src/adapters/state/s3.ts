@@ -57,7 +57,6 @@ class S3State implements StateBackend {
     return state === null ? null : { revision: held.etag, state, age: held.age };
   }
 
-  /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
   loadAll(): AsyncIterable<Loaded> {
     const names = map(this.#objects.list(this.#at("secrets/")), ({ key }) => nameIn(key));
     return readable(names, AT_ONCE, async (name) => (name === null ? null : this.load(name)));

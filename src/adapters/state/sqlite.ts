@@ -62,7 +62,7 @@ export class SqliteState implements StateBackend {
     return row ? this.#loaded(row) : null;
   }
 
-  /** Every document in one query. A damaged one is thrown (`state-damaged`) after the others were handed out. */
+  /** Every document in one query. */
   async *loadAll(): AsyncIterable<Loaded> {
     const rows = await this.#read(
       (db) => this.#sql(db, "SELECT * FROM documents WHERE body IS NOT NULL ORDER BY name").all() as Row[],

@@ -66,7 +66,6 @@ class VaultKvState implements StateBackend {
     return held === null || state === null ? null : { revision: revisionOf(held), state, age: held.age };
   }
 
-  /** A damaged one is thrown (`state-damaged`) after the others were handed out. */
   async *loadAll(): AsyncIterable<Loaded> {
     const names = await this.#entries.names(`${this.#path}/secrets`);
     yield* readable(names, AT_ONCE, (name) => this.load(name));
