@@ -1,12 +1,12 @@
 import { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Pool } from "pg";
 import { Logger, run, runMigrations, type WorkerEvents, type WorkerPool } from "graphile-worker";
 import type { Duration } from "../core/duration.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
 import type { Queue, Waiting, Wake, Working } from "../ports/queue.ts";
 import { StatePlace } from "./state-place.ts";
-import { Postgres, type Row } from "./postgres.ts";
-import { postgresError } from "./postgres-errors.ts";
+import { Postgres } from "./postgres.ts";
 import { serverOf, type PostgresSettings } from "./postgres-settings.ts";
 
 const TASK = "keyturn";
@@ -29,8 +29,6 @@ const ATTEMPTS = 3;
  */
 export class GraphileQueue implements Queue {
   readonly #postgres: Postgres;
-  readonly #place: StatePlace;
-  readonly #user: string;
   readonly #name: string;
   readonly #schema: string;
   /** Of the library's pool that works now: what jobs are locked by. */
@@ -43,30 +41,25 @@ export class GraphileQueue implements Queue {
     private readonly silence: Duration,
   ) {
     const server = serverOf({ ...options, schema }, deps);
-    this.#place = new StatePlace(server.location);
-    this.#user = server.user;
-    this.#postgres = new Postgres(server, this.#place, CONNECTIONS);
+    this.#postgres = new Postgres(server, new StatePlace(server.location), CONNECTIONS);
     this.#name = `${schema}_queue`;
     this.#schema = `"${this.#name}"`;
   }
 
   async prepare(): Promise<void> {
-    await this.#guarded(async () => {
-      await runMigrations(await this.#options());
-      await this.#postgres.transaction(async (ask) => {
-        await ask("SELECT pg_advisory_xact_lock(hashtextextended('keyturn queue ' || $1, 0))", [this.#name]);
-        await ask(`CREATE TABLE IF NOT EXISTS ${this.#schema}.keyturn_workers (
-          id text PRIMARY KEY,
-          seen_at timestamptz NOT NULL
-        )`);
-      });
-    });
+    await this.#postgres.lend((pool) => runMigrations(this.#options(pool)));
+    await this.#postgres.alone(this.#name, (ask) =>
+      ask(`CREATE TABLE IF NOT EXISTS ${this.#schema}.keyturn_workers (
+        id text PRIMARY KEY,
+        seen_at timestamptz NOT NULL
+      )`),
+    );
   }
 
   async add(wakes: readonly Wake[]): Promise<void> {
     for (let from = 0; from < wakes.length; from += AT_ONCE) {
       const some = wakes.slice(from, from + AT_ONCE);
-      await this.#ask(
+      await this.#postgres.ask(
         `SELECT count(*) FROM ${this.#schema}.add_jobs(ARRAY(
            SELECT ROW('${TASK}', json_build_object('secret', secret), NULL, now() + delay * interval '1 millisecond',
              ${ATTEMPTS}, secret, NULL, ARRAY[seen])::${this.#schema}.job_spec
@@ -77,7 +70,7 @@ export class GraphileQueue implements Queue {
   }
 
   async waiting(): Promise<ReadonlyMap<string, Waiting>> {
-    const rows = await this.#ask(
+    const rows = await this.#postgres.ask(
       `SELECT key, locked_at IS NOT NULL AS taken, (extract(epoch FROM run_at - now()) * 1000)::float8 AS ahead,
          (SELECT min(flag) FROM jsonb_object_keys(flags) AS flag) AS seen
        FROM ${this.#schema}.jobs
@@ -96,9 +89,9 @@ export class GraphileQueue implements Queue {
     const { signal, failed } = working;
     while (!signal.aborted) {
       try {
-        await this.#run(working);
+        await this.#postgres.lend((pool) => this.#run(pool, working));
       } catch (error) {
-        failed(postgresError(error, this.#place, this.#user));
+        failed(error);
       }
       await sleep(TRY_AGAIN, undefined, { signal }).catch(() => {});
     }
@@ -107,13 +100,13 @@ export class GraphileQueue implements Queue {
   async beat(): Promise<void> {
     const workers = `${this.#schema}.keyturn_workers`;
     if (this.#id !== null)
-      await this.#ask(
+      await this.#postgres.ask(
         `INSERT INTO ${workers} (id, seen_at) VALUES ($1, clock_timestamp())
          ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`,
         [this.#id],
       );
     const silence = "$1::float8 * interval '1 millisecond'";
-    await this.#ask(
+    await this.#postgres.ask(
       `SELECT ${this.#schema}.force_unlock_workers(ARRAY(
          SELECT DISTINCT locked_by FROM ${this.#schema}.jobs
          WHERE task_identifier = '${TASK}' AND locked_at < now() - ${silence} AND NOT EXISTS (
@@ -121,24 +114,24 @@ export class GraphileQueue implements Queue {
       [this.silence],
     );
     // Given up by their worker, and since replaced.
-    await this.#ask(
+    await this.#postgres.ask(
       `SELECT count(*) FROM ${this.#schema}.complete_jobs(ARRAY(
          SELECT id FROM ${this.#schema}.jobs
          WHERE task_identifier = '${TASK}' AND locked_at IS NULL AND attempts >= max_attempts))`,
     );
-    await this.#ask(`DELETE FROM ${workers} WHERE seen_at < now() - interval '1 day'`);
+    await this.#postgres.ask(`DELETE FROM ${workers} WHERE seen_at < now() - interval '1 day'`);
   }
 
   close(): Promise<void> {
     return this.#postgres.close();
   }
 
-  async #run({ concurrency, signal, woken }: Working): Promise<void> {
+  async #run(pool: Pool, { concurrency, signal, woken }: Working): Promise<void> {
     const events: WorkerEvents = new EventEmitter();
     events.on("pool:create", ({ workerPool }: { workerPool: WorkerPool }) => (this.#id = workerPool.id));
     const stopping = new Promise<void>((resolve) => events.once("pool:gracefulShutdown", () => resolve()));
     const runner = await run({
-      ...(await this.#options()),
+      ...this.#options(pool),
       events,
       noHandleSignals: true,
       // Its batches are awaited at the end, and tried again; single ones are let go of, and their failure is nobody's.
@@ -173,21 +166,9 @@ export class GraphileQueue implements Queue {
     }
   }
 
-  async #options() {
+  #options(pgPool: Pool) {
     // Its words are third-party ones, and about jobs: people are told of secrets.
     const logger = new Logger(() => () => {});
-    return { pgPool: await this.#postgres.pool(), schema: this.#name, logger };
-  }
-
-  #ask(statement: string, values: readonly unknown[] = []): Promise<readonly Row[]> {
-    return this.#guarded(() => this.#postgres.ask(statement, values));
-  }
-
-  async #guarded<T>(body: () => Promise<T>): Promise<T> {
-    try {
-      return await body();
-    } catch (error) {
-      throw postgresError(error, this.#place, this.#user);
-    }
+    return { pgPool, schema: this.#name, logger };
   }
 }

@@ -6,7 +6,7 @@ const TRUST =
   /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_|CERT_|ERR_TLS_CERT|ERR_SSL_TLSV1_ALERT_UNKNOWN_CA)/;
 
 /** PostgreSQL's code of what went wrong (`42P01`); "" where it is no refusal of the server's. */
-export function sqlState(error: unknown): string {
+function sqlState(error: unknown): string {
   const { code, severity } = (error ?? {}) as { code?: unknown; severity?: unknown };
   return typeof severity === "string" && typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : "";
 }
@@ -21,11 +21,6 @@ const REFUSED = ["40001", "40P01", "57014", "XX001", "XX002"];
 export function isRefused(error: unknown): boolean {
   const state = sqlState(error);
   return /^(0[A-Z]|2[0-9A-Z]|3[0-9A-Z]|4[24]|53|54|55)/.test(state) || REFUSED.includes(state);
-}
-
-/** There is no such table, or no such schema. */
-export function isMissing(error: unknown): boolean {
-  return ["42P01", "3F000"].includes(sqlState(error));
 }
 
 /** What an error of `pg` means; its own text is never passed on. */

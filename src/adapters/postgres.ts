@@ -10,7 +10,10 @@ const ANSWER_TIMEOUT = 10_000;
 const CONNECTIONS = 4;
 
 export type Row = Readonly<Record<string, unknown>>;
-export type Ask = (statement: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+type Ask = (statement: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+
+/** Taken for the length of a transaction, for PgBouncer hands the session to somebody else after it. */
+const LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('keyturn ' || $1, 0))";
 
 /** A statement was sent and no answer came: it may have been carried out, or may yet be. */
 export class NoAnswer extends ProviderError {
@@ -22,6 +25,9 @@ export class NoAnswer extends ProviderError {
 /**
  * Connections to one server, opened when needed. They hold nothing between two transactions: no session lock, no
  * named statement, no setting, no LISTEN, for behind PgBouncer the next one may be another session.
+ *
+ * Whatever goes wrong is thrown in our words: `ProviderError`, `UserError`, and {@link NoAnswer} where a statement was
+ * sent.
  */
 export class Postgres {
   #pool: Promise<Pool> | null = null;
@@ -32,21 +38,22 @@ export class Postgres {
     private readonly connections = CONNECTIONS,
   ) {}
 
-  /**
-   * One statement, a transaction of its own.
-   *
-   * @throws NoAnswer, where it was sent; the server's refusals with their code, for callers that judge them
-   */
+  /** One statement, a transaction of its own. */
   async ask(statement: string, values: readonly unknown[] = []): Promise<readonly Row[]> {
     return this.#with((client) => this.#send(client, statement, values));
   }
 
-  /** Several statements that take effect together or not at all. */
-  async transaction<T>(body: (ask: Ask) => Promise<T>): Promise<T> {
+  /**
+   * Several statements that take effect together or not at all, while nobody else does the same.
+   *
+   * @param name what for: one at a time, whichever process it is
+   */
+  async alone<T>(name: string, body: (ask: Ask) => Promise<T>): Promise<T> {
     return this.#with(async (client) => {
       const ask: Ask = (statement, values = []) => this.#send(client, statement, values);
       await ask("BEGIN");
       try {
+        await ask(LOCK, [name]);
         const result = await body(ask);
         await ask("COMMIT");
         return result;
@@ -57,6 +64,15 @@ export class Postgres {
     });
   }
 
+  /** For a library that brings its own statements. */
+  async lend<T>(use: (pool: Pool) => Promise<T>): Promise<T> {
+    try {
+      return await use(await this.#open());
+    } catch (error) {
+      throw this.#told(error);
+    }
+  }
+
   async close(): Promise<void> {
     const pool = await this.#pool?.catch(() => null);
     this.#pool = null;
@@ -64,12 +80,7 @@ export class Postgres {
   }
 
   async #with<T>(body: (client: PoolClient) => Promise<T>): Promise<T> {
-    let client: PoolClient;
-    try {
-      client = await (await this.pool()).connect();
-    } catch (error) {
-      throw postgresError(error, this.place, this.server.user);
-    }
+    const client = await this.lend((pool) => pool.connect());
     try {
       const result = await body(client);
       client.release();
@@ -84,13 +95,15 @@ export class Postgres {
     try {
       return (await client.query<Row>(statement, [...values])).rows;
     } catch (error) {
-      if (isRefused(error)) throw error;
-      throw new NoAnswer(unanswered(error, this.place));
+      throw isRefused(error) ? this.#told(error) : new NoAnswer(unanswered(error, this.place));
     }
   }
 
-  /** For a library that brings its own statements. */
-  pool(): Promise<Pool> {
+  #told(error: unknown): unknown {
+    return postgresError(error, this.place, this.server.user);
+  }
+
+  #open(): Promise<Pool> {
     return (this.#pool ??= this.#connect().catch((error: unknown) => {
       this.#pool = null;
       throw error;

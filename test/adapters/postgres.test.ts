@@ -1,15 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { adapter } from "../../src/adapters/state/postgres.ts";
+import { Postgres } from "../../src/adapters/postgres.ts";
+import { serverOf, settings, settingsOfUrl } from "../../src/adapters/postgres-settings.ts";
+import { StatePlace } from "../../src/adapters/state-place.ts";
 import { newState } from "../../src/core/model.ts";
 import type { StateBackend } from "../../src/ports/state.ts";
 import { stateBackendContract } from "../contract/state-backend.ts";
-import { postgresPrograms, startCutter, startPostgres, type Postgres } from "../support/postgres.ts";
+import { postgresPrograms, startCutter, startPostgres, type Postgres as Server } from "../support/postgres.ts";
 import { depsIn, run, script } from "./file-support.ts";
 
 const there = postgresPrograms() !== null;
 const payments = newState("payments", 0);
 
-let postgres: Postgres;
+let postgres: Server;
 let bouncer: number;
 beforeAll(async () => {
   if (!there) return;
@@ -195,6 +198,25 @@ describe.runIf(there)("postgres", () => {
       }
     },
   );
+
+  it("tells every refusal in words of ours, whoever asks and by which library", async () => {
+    const server = serverOf(
+      settings.parse(settingsOfUrl(postgres.url({ database: await postgres.database() }))),
+      depsIn("/nonexistent", { env: {} }),
+    );
+    const asked = new Postgres(server, new StatePlace(server.location));
+    const refused = "DO $$ BEGIN RAISE EXCEPTION 'swordfish' USING ERRCODE = '23514'; END $$";
+    for (const refusal of [
+      asked.ask(refused),
+      asked.alone("test", (ask) => ask(refused)),
+      asked.lend((pool) => pool.query(refused)),
+    ]) {
+      const error: unknown = await refusal.catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ name: "ProviderError", applied: "no", message: expect.stringContaining("23514") });
+      expect(JSON.stringify(error) + String(error)).not.toContain("swordfish");
+    }
+    await asked.close();
+  });
 
   describe("what the server answers a save by", () => {
     const damaged = {

@@ -29,9 +29,6 @@ export function migrations(schema: string): readonly string[] {
   ];
 }
 
-/** Taken for the length of a transaction, for PgBouncer hands the session to somebody else after it. */
-export const LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('keyturn ' || $1, 0))";
-
 /** Before the first step. The schema may be there, and this user not be allowed to make one. */
 export function foundation(schema: string, isThere: boolean): string {
   return `${isThere ? "" : `CREATE SCHEMA ${schema};`}
@@ -39,6 +36,11 @@ export function foundation(schema: string, isThere: boolean): string {
       step integer PRIMARY KEY,
       taken_at timestamptz NOT NULL DEFAULT clock_timestamp()
     );`;
+}
+
+/** Whether any step was ever taken. */
+export function isBegun(schema: string): string {
+  return `SELECT to_regclass('${schema}.keyturn_migrations') IS NOT NULL AS there`;
 }
 
 /** Steps taken so far; 0 for none. */

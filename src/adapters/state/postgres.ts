@@ -4,8 +4,7 @@ import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../..
 import { readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { NoAnswer, Postgres, type Row } from "../postgres.ts";
-import { isMissing, postgresError } from "../postgres-errors.ts";
-import { foundation, LOCK, migrations, taken } from "./postgres-migrations.ts";
+import { foundation, isBegun, migrations, taken } from "./postgres-migrations.ts";
 import { serverOf, settings, settingsOfUrl, type PostgresSettings } from "../postgres-settings.ts";
 
 /** Documents that are fetched at once. */
@@ -24,7 +23,6 @@ class PostgresState implements StateBackend {
   readonly location: string;
   readonly audit: AuditLog;
   readonly #place: StatePlace;
-  readonly #user: string;
   readonly #postgres: Postgres;
   readonly #schema: string;
   readonly #name: string;
@@ -34,7 +32,6 @@ class PostgresState implements StateBackend {
     const server = serverOf(options, deps);
     this.location = server.location;
     this.#place = new StatePlace(server.location);
-    this.#user = server.user;
     this.#postgres = new Postgres(server, this.#place);
     this.#name = options.schema;
     this.#schema = `"${options.schema}"`;
@@ -57,12 +54,12 @@ class PostgresState implements StateBackend {
   }
 
   async save(name: string, next: SecretState, expected: Revision | null): ReturnType<StateBackend["save"]> {
-    await this.#guarded(() => this.#prepare(true));
+    await this.#prepare(true);
     const body = JSON.stringify(next);
     try {
-      const [row] = await this.#guarded(() =>
+      const [row] =
         expected === null
-          ? this.#postgres.ask(
+          ? await this.#postgres.ask(
               `INSERT INTO ${this.#schema}.keyturn_documents AS old (name, revision, body, saved_at)
                VALUES ($1, 1, $2, clock_timestamp())
                ON CONFLICT (name) DO UPDATE
@@ -71,14 +68,13 @@ class PostgresState implements StateBackend {
                RETURNING revision::text`,
               [name, body],
             )
-          : this.#postgres.ask(
+          : await this.#postgres.ask(
               `UPDATE ${this.#schema}.keyturn_documents
                SET revision = revision + 1, body = $2, saved_at = clock_timestamp()
                WHERE name = $1 AND revision = $3 AND body IS NOT NULL
                RETURNING revision::text`,
               [name, body, revisionNumber(expected)],
-            ),
-      );
+            );
       return row === undefined ? { result: "stale" } : { result: "saved", revision: row["revision"] as string };
     } catch (error) {
       if (error instanceof NoAnswer) return { result: "unknown" };
@@ -102,7 +98,7 @@ class PostgresState implements StateBackend {
   /** All of them or none. Those that somebody else wrote in this very moment are seen by the next attempt. */
   async #append(entries: readonly AuditEntry[]): Promise<void> {
     if (entries.length === 0) return;
-    await this.#guarded(() => this.#prepare(true));
+    await this.#prepare(true);
     const audit = `${this.#schema}.keyturn_audit`;
     const column = <K extends keyof AuditEntry>(key: K): AuditEntry[K][] => entries.map((entry) => entry[key]);
     const values = [
@@ -116,23 +112,21 @@ class PostgresState implements StateBackend {
       column("data").map((data) => JSON.stringify(data)),
     ];
     for (;;) {
-      const [row] = await this.#guarded(() =>
-        this.#postgres.ask(
-          `WITH incoming AS (
-             SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[])
-             WITH ORDINALITY AS e (secret, seq, previous, hash, at, actor, type, data, nth)
-           ), there AS (
-             SELECT e.seq, e.secret, a.hash = e.hash AS same FROM incoming e JOIN ${audit} a USING (secret, seq)
-           ), added AS (
-             INSERT INTO ${audit} (secret, seq, previous, hash, at, actor, type, data)
-             SELECT secret, seq, previous, hash, at, actor, type, data FROM incoming
-             WHERE NOT EXISTS (SELECT FROM there WHERE NOT same) ORDER BY nth
-             ON CONFLICT (secret, seq) DO NOTHING RETURNING seq
-           )
-           SELECT (SELECT count(*) FROM added)::int AS added, (SELECT count(*) FROM there)::int AS there,
-             (SELECT json_build_object('secret', secret, 'seq', seq) FROM there WHERE NOT same LIMIT 1) AS forged`,
-          values,
-        ),
+      const [row] = await this.#postgres.ask(
+        `WITH incoming AS (
+           SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[])
+           WITH ORDINALITY AS e (secret, seq, previous, hash, at, actor, type, data, nth)
+         ), there AS (
+           SELECT e.seq, e.secret, a.hash = e.hash AS same FROM incoming e JOIN ${audit} a USING (secret, seq)
+         ), added AS (
+           INSERT INTO ${audit} (secret, seq, previous, hash, at, actor, type, data)
+           SELECT secret, seq, previous, hash, at, actor, type, data FROM incoming
+           WHERE NOT EXISTS (SELECT FROM there WHERE NOT same) ORDER BY nth
+           ON CONFLICT (secret, seq) DO NOTHING RETURNING seq
+         )
+         SELECT (SELECT count(*) FROM added)::int AS added, (SELECT count(*) FROM there)::int AS there,
+           (SELECT json_build_object('secret', secret, 'seq', seq) FROM there WHERE NOT same LIMIT 1) AS forged`,
+        values,
       );
       const { added, there, forged } = row as { added: number; there: number; forged: AuditEntry | null };
       if (forged !== null) throw this.#place.forged(forged);
@@ -179,15 +173,7 @@ class PostgresState implements StateBackend {
 
   /** Nothing, where the tables are not made yet. */
   async #read(statement: string, values: readonly unknown[]): Promise<readonly Row[]> {
-    return this.#guarded(async () => ((await this.#prepare(false)) ? this.#postgres.ask(statement, values) : []));
-  }
-
-  async #guarded<T>(body: () => Promise<T>): Promise<T> {
-    try {
-      return await body();
-    } catch (error) {
-      throw postgresError(error, this.#place, this.#user);
-    }
+    return (await this.#prepare(false)) ? this.#postgres.ask(statement, values) : [];
   }
 
   /** Whether the tables are there, and of this version; an older version's are brought up to it. */
@@ -203,19 +189,15 @@ class PostgresState implements StateBackend {
   }
 
   async #step(): Promise<number> {
-    try {
-      const [row] = await this.#postgres.ask(taken(this.#schema));
-      return row?.["step"] as number;
-    } catch (error) {
-      if (isMissing(error)) return 0;
-      throw error;
-    }
+    const [begun] = await this.#postgres.ask(isBegun(this.#schema));
+    if (begun?.["there"] !== true) return 0;
+    const [row] = await this.#postgres.ask(taken(this.#schema));
+    return row?.["step"] as number;
   }
 
   /** Several processes may begin at once: the others wait for the first, and then find everything done. */
   async #migrate(steps: readonly string[]): Promise<void> {
-    await this.#postgres.transaction(async (ask) => {
-      await ask(LOCK, [this.#name]);
+    await this.#postgres.alone(this.#name, async (ask) => {
       const [found] = await ask("SELECT to_regnamespace($1) IS NOT NULL AS there", [this.#schema]);
       await ask(foundation(this.#schema, found?.["there"] === true));
       const [row] = await ask(taken(this.#schema));
