@@ -9,6 +9,10 @@ export class Slots {
     this.#free = count;
   }
 
+  get isFull(): boolean {
+    return this.#free === 0;
+  }
+
   async hold<T>(work: () => Promise<T>): Promise<T> {
     await this.#enter();
     try {
@@ -59,5 +63,10 @@ export class Crew {
     if (narrow === undefined) return overall.hold(() => work((nap) => overall.aside(nap)));
     const aside: Aside = (nap) => overall.aside(() => narrow.aside(nap));
     return narrow.hold(() => overall.hold(() => work(aside)));
+  }
+
+  /** The same, but null where others of its issuer's type have all the places of that type. */
+  tryWork<T>(secret: SecretPolicy, work: (aside: Aside) => Promise<T>): Promise<T> | null {
+    return this.#issuers.get(secret.issuer.type)?.isFull === true ? null : this.work(secret, work);
   }
 }

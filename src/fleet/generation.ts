@@ -7,6 +7,7 @@ import type { ReasonCode } from "../core/reasons.ts";
 import type { SecretRules } from "../core/rules.ts";
 import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
 import { told, type Call } from "../telemetry/calls.ts";
+import { Crowd } from "./crowd.ts";
 
 /** One policy as it was loaded, with everything that was opened by it; the next one takes over, and this one ends. */
 export class Generation {
@@ -17,6 +18,7 @@ export class Generation {
   readonly rules = new Map<string, SecretRules>();
   /** What kept a secret's last turn here from beginning, and at which revision: its document does not tell. */
   readonly failures = new Map<string, { readonly reason: ReasonCode; readonly seq: number }>();
+  readonly crowd = new Crowd();
   readonly #marks = new Map<string, string>();
   /** Secret and policy's mark of wakes that others set and this one has replaced. */
   readonly #overruled = new Set<string>();

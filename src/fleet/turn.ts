@@ -26,6 +26,8 @@ const LEAST: Duration = 1000;
 
 /** What became of one turn; `result` is null where there was nothing to do, or it could not begin. */
 export interface Turn {
+  /** Its issuer's type has enough turns under way here: it is no turn at all, and comes again. */
+  readonly isPutOff?: true;
   readonly result: RunResult | null;
   /** What kept it from beginning, in words. */
   readonly failure: { readonly reason: ReasonCode; readonly message: string; readonly hints: readonly string[] } | null;
@@ -44,6 +46,7 @@ export async function takeTurn(
 ): Promise<Turn> {
   const { session, engine } = generation;
   const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
+  generation.crowd.leave(secret);
   let before: Loaded | null;
   try {
     before = await engine.state.load(secret.name);
@@ -60,11 +63,10 @@ export async function takeTurn(
   if (rest !== "works") return { result: null, failure: null, next: rest === null ? null : again(state(before), rest) };
   let result: RunResult;
   try {
-    const ports = await generation.ports(secret);
     // A runner of its own: of two turns of one secret in one process only one may hold the lease.
     const runner = { ...engine.runner, id: siblingId(randomBytes(8).toString("hex"), engine.runner.id) };
-    result = await generation.crew.work(secret, (aside) =>
-      runSecret({ ...engine, runner }, ports, {
+    const running = generation.crew.tryWork(secret, async (aside) =>
+      runSecret({ ...engine, runner }, await generation.ports(secret), {
         start: true,
         sit: "none",
         waitMax: null,
@@ -75,6 +77,14 @@ export async function takeTurn(
         onProgress,
       }),
     );
+    if (running === null) {
+      const { crowd, concurrency } = generation;
+      // The more of them there are, the seldomer each comes: together as often as there are places.
+      const next = again(state(before), Math.min(TRY_AGAIN, LEAST * Math.ceil((crowd.size + 1) / concurrency)));
+      crowd.join(secret, next);
+      return { result: null, failure: null, next, isPutOff: true };
+    }
+    result = await running;
   } catch (error) {
     if (!(error instanceof UserError || error instanceof ProviderError)) throw error;
     const failure = told(error);

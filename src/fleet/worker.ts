@@ -179,11 +179,12 @@ export class Worker {
     if (this.#busy.has(name)) return this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
     this.#busy.add(name);
     try {
-      const turn = await this.#current().use((generation) =>
-        takeTurn(generation, secret, (progress) => this.#progress(progress)),
-      );
-      this.#tell(name, turn, late);
-      if (turn.next !== null) await this.#queue?.add([turn.next]);
+      await this.#current().use(async (generation) => {
+        const turn = await takeTurn(generation, secret, (progress) => this.#progress(progress));
+        if (!turn.isPutOff) this.#tell(name, turn, late);
+        const wakes = [turn.next, turn.isPutOff ? null : generation.crowd.letIn(secret)];
+        await this.#queue?.add(wakes.filter((wake) => wake !== null));
+      });
     } catch (error) {
       // The queue tries it again, and the sweep after that.
       this.#failed(error);

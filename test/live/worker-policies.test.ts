@@ -1,10 +1,12 @@
 import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { startProxy, type Proxy } from "../support/proxy.ts";
 import { fleetOf, hasPostgres, NONE, until, useGround } from "../support/worker-tests.ts";
 import { onceIn, type Worker } from "../support/workers.ts";
 
+const EXAMPLES = fileURLToPath(new URL("../../examples/exec/", import.meta.url));
 const ground = useGround();
 
 async function proxied(): Promise<Proxy> {
@@ -42,6 +44,50 @@ describe.runIf(hasPostgres)("maxConcurrent", () => {
     expect(count.most).toBeLessThanOrEqual(expected);
     expect(count.most).toBeGreaterThan(expected / 2);
   });
+
+  test(
+    "a secret of another issuer does not queue behind those that wait for a place",
+    { timeout: 90_000 },
+    async () => {
+      const fleet = await fleetOf(7, "narrow", ground);
+      const proxy = await proxied();
+      const count = countMints(proxy);
+      const mint = proxy.at;
+      let letGo = (): void => {};
+      const held = new Promise<void>((resolve) => (letGo = resolve));
+      proxy.at = async (call, point) => {
+        await mint(call, point);
+        if (call.kind === "POST keys" && point === "before") await held;
+      };
+      const crowd = fleet.names.slice(0, 6);
+      const more = "maxConcurrent: { overall: 4, api-keys: 1 }\n";
+      const traits =
+        "{ maxKeys: 3, canDisable: true, labels: true, identify: true, usage: { granularity: 1s, lag: 1s, seesDenied: true } }";
+      const other = `
+  other:
+    issuer:
+      type: exec
+      command: ["${EXAMPLES}issuer.mjs"]
+      env: { ADMIN_TOKEN: "\${env:ADMIN}" }
+      settings: { url: "${ground.authority.url}", client: ${fleet.client("s7")} }
+      traits: ${traits}
+    stores: [{ type: local }]
+    usage: [{ type: issuer, granularity: 0s, lag: 0s }]
+    consumers: [{ name: app, required: false }]
+`;
+      fleet.place.policy(fleet.text("every: 1h", { url: proxy.url, names: crowd, more }) + other);
+      const worker = await fleet.start();
+      await until(async () => (await fleet.done()).has("other"), "the other one has its key");
+      expect([...(await fleet.done()).keys()]).toEqual(["other"]);
+      const running = async (): Promise<number> =>
+        [...(await fleet.metric(worker, "keyturn_secrets_running")).values()][0] ?? 0;
+      await until(async () => (await running()) === 1, "whoever has no place does not count as running");
+      letGo();
+      await until(async () => (await fleet.done()).size === 7, "all have one", 40_000);
+      expect(count.most).toBe(1);
+      expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
+    },
+  );
 });
 
 describe.runIf(hasPostgres)("a worker told things", () => {
