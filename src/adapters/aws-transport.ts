@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import type { Instant } from "../core/duration.ts";
 import { ProviderError } from "../core/errors.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
-import type { Ctx } from "../ports/context.ts";
+import { outside, type Ctx } from "../ports/context.ts";
 import { proxyOf } from "./http-proxy.ts";
 import { request, type HttpRequest } from "./http.ts";
 
@@ -58,7 +58,7 @@ export class AwsTransport {
       url,
       headers: { ...sdk.headers, "user-agent": agent.trim() },
       ...(typeof sdk.body === "string" || sdk.body instanceof Uint8Array ? { body: sdk.body } : {}),
-      ctx: sending?.ctx ?? { signal: new AbortController().signal, fence: () => {} },
+      ctx: sending?.ctx ?? outside(),
       mutates: sending?.mutates ?? false,
       ...(proxy !== undefined && { proxy }),
       ...(ca !== undefined && { tls: { ca } }),

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { UserError } from "../core/errors.ts";
 import type { AdapterDeps } from "../ports/adapter.ts";
+import { outside } from "../ports/context.ts";
 import { failureOf, request } from "./http.ts";
 import { proxyOf } from "./http-proxy.ts";
 
@@ -42,7 +43,7 @@ export function senderOf(env: Env): Sender {
   return {
     resource: resourceOf(env),
     post: async (body) => {
-      const ctx = { signal: AbortSignal.timeout(timeout), fence: () => {} };
+      const ctx = outside(AbortSignal.timeout(timeout));
       const answer = await request({
         method: "POST",
         url,

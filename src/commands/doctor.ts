@@ -4,8 +4,7 @@ import { outcomeOf, type ReasonCode } from "../core/reasons.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import { tellsOf } from "../engine/outbox.ts";
 import { preview } from "../engine/preview.ts";
-import type { Description, Finding } from "../ports/context.ts";
-import type { Ctx } from "../ports/context.ts";
+import { outside, type Description, type Finding } from "../ports/context.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { eachWired } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
@@ -96,7 +95,7 @@ export const doctor = verb({
 });
 
 async function examine(session: Session, secret: SecretPolicy, ports: SecretPorts): Promise<Examined[]> {
-  const ctx: Ctx = { signal: session.signal, fence: () => {}, attempt: 1, rotationId: null };
+  const ctx = outside(session.signal);
   const parts: [string, () => Promise<Description>][] = [
     [`issuer ${secret.issuer.type}`, () => ports.issuer.describe(ctx)],
   ];

@@ -1,4 +1,5 @@
 import { UserError, ProviderError } from "../core/errors.ts";
+import { outside } from "../ports/context.ts";
 import { plain } from "../ui/text.ts";
 import { Wiring } from "../wire.ts";
 import type { Session } from "./session.ts";
@@ -36,7 +37,7 @@ export async function beat(session: Session, isWell: boolean, message: string): 
   const say = (line: string) => terminal.say(plain(line));
   const { env, now } = session.process;
   const world = { env, now, debug: () => {}, announce: say, say };
-  const ctx = { signal, fence: () => {}, attempt: 1, rotationId: null };
+  const ctx = outside(signal);
   try {
     for (const one of await new Wiring(policy, world).heartbeats()) {
       await one.beat({ isWell, message }, ctx).catch((error: unknown) => say(`warning: ${one.name}: ${worded(error)}`));

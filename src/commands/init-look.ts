@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../core/errors.ts";
 import type { AdapterDeps, Discovery } from "../ports/adapter.ts";
+import { outside } from "../ports/context.ts";
 import type { Catalogue, World } from "../wire.ts";
 
 /** What one type of adapter saw when it looked round. */
@@ -27,10 +28,7 @@ export async function lookRound(all: Catalogue, folder: string, world: World, si
     discover === undefined
       ? []
       : [
-          bounded(
-            (over) => discover(deps, { signal: over, fence: () => {}, attempt: 1, rotationId: null }),
-            signal,
-          ).then(
+          bounded((over) => discover(deps, outside(over)), signal).then(
             (seen) => ({ kind, type, seen, told: toldOf(seen) }),
             (error: unknown) => ({ kind, type, seen: null, told: ProviderError.from(error).message }),
           ),

@@ -3,7 +3,7 @@ import { datesOf, type ObservedKey } from "../core/observed.ts";
 import { hintOf, outcomeOf } from "../core/reasons.ts";
 import { placeOf } from "../core/rules.ts";
 import type { ReasonCode } from "../core/reasons.ts";
-import type { Ctx } from "../ports/context.ts";
+import { outside, type Ctx } from "../ports/context.ts";
 import type { Served } from "../ports/store.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
@@ -71,7 +71,7 @@ async function takeOver(
   options: { readonly keyId: string | null; readonly signal: AbortSignal },
 ): Promise<Answer> {
   const { rules, issuer } = ports;
-  const ctx: Ctx = { signal: options.signal, fence: () => undefined, attempt: 1, rotationId: null };
+  const ctx = outside(options.signal);
   if (isTaken(document.state, deps, document.now()))
     return { reason: "locked", message: `${document.state.lease?.actor ?? "another run"} works on it` };
   const issuerIs = await issuer.describe(ctx);

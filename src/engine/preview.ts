@@ -3,7 +3,7 @@ import { decide, inspect } from "../core/decide.ts";
 import type { SecretState } from "../core/model.ts";
 import { outcomeOf } from "../core/reasons.ts";
 import { transition } from "../core/transition.ts";
-import type { Ctx } from "../ports/context.ts";
+import { outside } from "../ports/context.ts";
 import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
 import { Observer } from "./observe.ts";
@@ -34,7 +34,7 @@ export async function preview(
 ): Promise<Preview> {
   const document = await Document.open(deps, ports.rules.name);
   const observer = new Observer(ports, new Values(ports), deps.clock);
-  const ctx: Ctx = { signal: options.signal, fence: () => undefined, attempt: 1, rotationId: null };
+  const ctx = outside(options.signal);
   const now = document.now();
   let state: SecretState = document.state;
   if (options.force && state.rotation === null)

@@ -14,6 +14,16 @@ export interface Ctx {
   readonly rotationId: string | null;
 }
 
+/**
+ * For a call outside of a rotation. Nothing fences it: no intent was saved that it could outlast. What it changes may
+ * change at any time, or the provider refuses it by a condition.
+ *
+ * @param signal without it nobody interrupts the call
+ */
+export function outside(signal: AbortSignal = new AbortController().signal): Ctx {
+  return { signal, fence: () => {}, attempt: 1, rotationId: null };
+}
+
 /** One line of the least privilege, in the provider's own words. No values. */
 export type Permission = AwsPermission | VaultPermission;
 

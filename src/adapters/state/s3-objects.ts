@@ -6,7 +6,7 @@ import {
 } from "@aws-sdk/client-s3";
 import type { Duration, Instant } from "../../core/duration.ts";
 import { ProviderError } from "../../core/errors.ts";
-import type { AwsPermission, Ctx } from "../../ports/context.ts";
+import { outside, type AwsPermission } from "../../ports/context.ts";
 import { awsCodeOf, type Aws } from "../aws.ts";
 import { partitionOf } from "../aws-permissions.ts";
 import type { StatePlace } from "../state-place.ts";
@@ -159,5 +159,5 @@ const HINTS: Readonly<Record<string, string>> = {
   PermanentRedirect: REGION,
 };
 
-/** The state stands outside of rotations: nothing fences it but its own conditions. */
-const CTX: Ctx = { signal: new AbortController().signal, fence: () => {}, attempt: 1, rotationId: null };
+/** Each write has its condition. */
+const CTX = outside();

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { Duration } from "../../core/duration.ts";
 import { ProviderError, UserError } from "../../core/errors.ts";
-import type { Ctx } from "../../ports/context.ts";
+import { outside } from "../../ports/context.ts";
 import type { StatePlace } from "../state-place.ts";
 import { isAbsent, isCasRefusal, read } from "../vault-answer.ts";
 import { mountAt } from "../vault-checks.ts";
@@ -161,5 +161,5 @@ export class VaultEntries {
 
 const REACH = "check VAULT_ADDR or `address`, that Vault can be reached from here, and that it is up: vault status";
 
-/** The state stands outside of rotations: nothing fences it but its own conditions. */
-const CTX: Ctx = { signal: new AbortController().signal, fence: () => {}, attempt: 1, rotationId: null };
+/** Each write has its condition. */
+const CTX = outside();

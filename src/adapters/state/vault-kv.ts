@@ -2,7 +2,7 @@ import * as z from "zod";
 import { ProviderError } from "../../core/errors.ts";
 import type { SecretState } from "../../core/model.ts";
 import type { AdapterDeps, StateAdapter } from "../../ports/adapter.ts";
-import type { VaultPermission } from "../../ports/context.ts";
+import { outside, type VaultPermission } from "../../ports/context.ts";
 import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../../ports/state.ts";
 import { inOrder, readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
@@ -225,7 +225,7 @@ function versionOf(revision: Revision): number | null {
   return version === undefined ? null : Number(version);
 }
 
-const CTX = { signal: new AbortController().signal, fence: () => {}, attempt: 1, rotationId: null };
+const CTX = outside();
 
 const settings = z.strictObject({
   ...vaultSettings,
