@@ -45,7 +45,6 @@ export async function advance(
     ...how,
     signal,
     lockTimeout: Math.max(globals.lockTimeout, patience),
-    onProgress: (what) => progress.tell(what),
   };
   const tell = async (secret: SecretPolicy, ports: SecretPorts | null): Promise<Row | null> => {
     const said =
@@ -56,12 +55,16 @@ export async function advance(
     return refused(rowOf(subject), said.reason, said.message);
   };
   const work = async (secret: SecretPolicy, ports: SecretPorts, aside: Aside): Promise<Row> => {
+    const traces = await session.traces();
     const result = await runSecret(deps, ports, {
       ...options,
       aside,
+      onProgress: (what) => {
+        traces?.happened(what);
+        progress.tell(what);
+      },
       pausedAll: () => pauseOf(deps.state, secret, deps.clock.wall()),
     }).finally(() => progress.end(secret.name));
-    (await session.traces())?.ran(result);
     const wall = session.now();
     const subject = {
       name: secret.name,

@@ -65,8 +65,9 @@ export async function takeTurn(
   try {
     // A runner of its own: of two turns of one secret in one process only one may hold the lease.
     const runner = { ...engine.runner, id: siblingId(randomBytes(8).toString("hex"), engine.runner.id) };
-    const running = generation.crew.tryWork(secret, async (aside) =>
-      runSecret({ ...engine, runner }, await generation.ports(secret), {
+    const running = generation.crew.tryWork(secret, async (aside) => {
+      const traces = await session.traces();
+      return runSecret({ ...engine, runner }, await generation.ports(secret), {
         start: true,
         sit: "none",
         waitMax: null,
@@ -74,9 +75,12 @@ export async function takeTurn(
         signal: session.signal,
         aside,
         pausedAll: () => pauseOf(engine.state, secret, session.now()),
-        onProgress,
-      }),
-    );
+        onProgress: (progress) => {
+          traces?.happened(progress);
+          onProgress(progress);
+        },
+      });
+    });
     if (running === null) {
       const { crowd, concurrency } = generation;
       // The more of them there are, the seldomer each comes: together as often as there are places.
@@ -92,7 +96,6 @@ export async function takeTurn(
     return { result: null, failure, next: again(state(before), error instanceof UserError ? LOOK_AGAIN : TRY_AGAIN) };
   }
   generation.failures.delete(secret.name);
-  (await session.traces())?.ran(result);
   // Whoever is told to leave leaves at once, and leaves the rest to others.
   if (session.signal.aborted) return { result, failure: null, next: again(null, 0) };
   const now = session.now();

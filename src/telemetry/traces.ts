@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SecretPolicy } from "../config/model.ts";
-import type { Duration, Instant } from "../core/duration.ts";
-import type { SecretState } from "../core/model.ts";
+import type { Duration } from "../core/duration.ts";
 import type { SecretPorts } from "../engine/deps.ts";
-import type { RunResult } from "../engine/result.ts";
+import type { Progress } from "../engine/result.ts";
 import { told, type Call } from "./calls.ts";
 import { spanOf, rootOf, type Span } from "./spans.ts";
 
@@ -27,20 +26,12 @@ const WORTH_A_SPAN: ReadonlySet<string> = new Set([
   "run",
 ]);
 
-interface Begun {
-  readonly id: string;
-  readonly reason: string;
-  /** The document's clock. */
-  readonly at: Instant;
-}
-
 /**
  * One trace for each rotation, whichever processes work on it: a span for each effect, hook and trial of a key, and
  * one around them all from whoever sees the rotation end. Telling never fails a rotation.
  */
 export class Traces {
   #spans: Span[] = [];
-  readonly #begun = new Map<string, Begun>();
   #sending: Promise<void> | null = null;
   #isWarned = false;
 
@@ -50,23 +41,15 @@ export class Traces {
   ) {}
 
   watched(secret: SecretPolicy, ports: SecretPorts): SecretPorts {
-    const due: SecretPorts["due"] = (state, wall) => {
-      this.#seen(state);
-      return ports.due(state, wall);
-    };
-    return { ...told(secret, ports, (call) => this.#call(call)), due };
+    return told(secret, ports, (call) => this.#call(call));
   }
 
-  /** A run has ended, and perhaps a rotation with it. */
-  ran({ name, state, offset }: RunResult): void {
-    const begun = this.#begun.get(name);
-    const last = state?.last;
-    if (begun !== undefined && last?.id === begun.id) {
-      this.#begun.delete(name);
-      const { id, reason } = begun;
-      const { outcome } = last;
-      this.#add(rootOf({ id, reason, secret: name, outcome, from: begun.at + offset, to: last.endedAt + offset }));
-    }
+  /** Something was told of a run: perhaps that it has ended a rotation. */
+  happened({ name, state: { last }, event }: Progress): void {
+    if (last === null || (event?.type !== "done" && event?.type !== "rolled-back")) return;
+    const { id, reason, outcome, endedAt, startedAt = endedAt } = last;
+    const offset = event.wall - event.at;
+    this.#add(rootOf({ id, reason, secret: name, outcome, from: startedAt + offset, to: endedAt + offset }));
   }
 
   /** Resolves when everything was handed over, or something could not be: the rest is for the next time. */
@@ -84,11 +67,6 @@ export class Traces {
     );
     await Promise.race([this.flush(), late]);
     ended.abort();
-  }
-
-  /** The state is seen whenever something is decided. */
-  #seen({ name, rotation }: SecretState): void {
-    if (rotation !== null) this.#begun.set(name, { id: rotation.id, reason: rotation.reason, at: rotation.startedAt });
   }
 
   #call(call: Call): void {

@@ -4,14 +4,16 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { senderOf } from "../../src/adapters/otlp.ts";
 import type { SecretPolicy } from "../../src/config/model.ts";
 import type { SecretPorts } from "../../src/engine/deps.ts";
+import type { Progress } from "../../src/engine/result.ts";
 import type { StagedStore, Store } from "../../src/ports/store.ts";
 import { isTraced } from "../../src/telemetry/environment.ts";
+import type { Span } from "../../src/telemetry/spans.ts";
 import { Traces } from "../../src/telemetry/traces.ts";
 import { startTestAuthority, type TestAuthority } from "../support/authority.ts";
 import { CommandLine, Place, policyText } from "../support/command-line.ts";
 import { startHole } from "../support/hole.ts";
 
-interface Span {
+interface OtlpSpan {
   readonly traceId: string;
   readonly spanId: string;
   readonly parentSpanId?: string;
@@ -51,9 +53,9 @@ afterAll(async () => {
   collector?.closeAllConnections();
 });
 
-function spans(): Span[] {
+function spans(): OtlpSpan[] {
   return bodies.flatMap((body) =>
-    JSON.parse(body).resourceSpans.flatMap((resource: { scopeSpans: { spans: Span[] }[] }) =>
+    JSON.parse(body).resourceSpans.flatMap((resource: { scopeSpans: { spans: OtlpSpan[] }[] }) =>
       resource.scopeSpans.flatMap((scope) => scope.spans),
     ),
   );
@@ -161,6 +163,23 @@ test("a collector that comes back gets what was kept for it", async () => {
   // What was under way when it was away is lost, and no more than that.
   expect(taken).toEqual(effects.slice(200));
   expect(warnings).toEqual(["traces: away"]);
+});
+
+test("the rotation as a whole is told of by whoever ended it, and by nobody who comes later", async () => {
+  const told: Span[] = [];
+  const one = new Traces(async (some) => void told.push(...some), expect.unreachable);
+  const other = new Traces(async (some) => void told.push(...some), expect.unreachable);
+  const last = { id: "r1", reason: "scheduled", startedAt: 1000, endedAt: 5000, outcome: "done" };
+  const seen = (type: string | null, state: object) =>
+    ({ name: "s", state, ...(type !== null && { event: { type, at: 5000, wall: 65_000 } }) }) as unknown as Progress;
+  one.happened(seen("started", { last: null, rotation: { id: "r1" } }));
+  other.happened(seen("done", { last, rotation: null }));
+  // Something else of a secret whose newest rotation it has seen begin.
+  one.happened(seen("revoked", { last, rotation: null }));
+  one.happened(seen(null, { last, rotation: null }));
+  await Promise.all([one.flush(), other.flush()]);
+  expect(told).toMatchObject([{ name: "rotate s", parent: null, from: 61_000, to: 65_000 }]);
+  expect(told[0]?.attributes).toMatchObject({ "keyturn.rotation.id": "r1", "keyturn.rotation.outcome": "done" });
 });
 
 test("what the environment has to say for traces to be sent", () => {

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { startHole } from "../support/hole.ts";
+import { startListener } from "../support/listener.ts";
 import { hasPrometheus } from "../support/prometheus.ts";
 import { fleetOf, hasPostgres, NONE, until, useGround } from "../support/worker-tests.ts";
 import { onceIn } from "../support/workers.ts";
@@ -44,6 +45,27 @@ describe.runIf(hasPostgres)("a worker", () => {
     await until(async () => (await seen()) > before + 4, "it says so");
     const { code, stderr } = await fleet.end(worker, "SIGTERM");
     expect(code, stderr).toBe(0);
+  });
+
+  test("two of them: each rotation is one trace, told of as a whole once", { timeout: 90_000 }, async () => {
+    const listener = await startListener();
+    const fleet = await fleetOf(6, "roots", ground);
+    fleet.place.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = listener.url;
+    // One turn begins it, another ends it.
+    const shape = { minimum: "2s" };
+    fleet.policy("every: 1h", shape);
+    const workers = await Promise.all([fleet.start(), fleet.start()]);
+    const first = await fleet.allDone(NONE, 30_000);
+    fleet.policy(onceIn(3), shape);
+    for (const { running } of workers) running.child.kill("SIGHUP");
+    await fleet.allDone(first, 40_000);
+    for (const worker of workers) expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
+    const spans = listener.calls.flatMap(
+      (call) => JSON.parse(call.slice(call.indexOf("{"))).resourceSpans[0].scopeSpans[0].spans,
+    ) as { traceId: string; parentSpanId?: string }[];
+    const roots = spans.filter(({ parentSpanId }) => parentSpanId === undefined).map(({ traceId }) => traceId);
+    expect(roots).toHaveLength(12);
+    expect(roots.toSorted()).toEqual([...new Set(spans.map(({ traceId }) => traceId))].toSorted());
   });
 
   test("SIGHUP: a policy that does not hold is told of, the old one stays; a better one is taken up", async () => {
