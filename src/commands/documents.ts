@@ -4,6 +4,7 @@ import { EVERYTHING } from "./choose.ts";
 
 /** From so many on all documents are read at once, which is fewer requests. */
 const MANY = 20;
+const AT_ONCE = 8;
 
 /** What a state holds. */
 export interface Documents {
@@ -25,29 +26,38 @@ export async function documentsOf(
 ): Promise<Documents> {
   const read = new Map<string, Loaded>();
   const damaged = new Map<string, UserError>();
-  const [isWhole, stray] = and === "strays" || names.length > MANY ? await readAll(state, read) : [false, null];
-  for (const name of isWhole ? [] : [EVERYTHING, ...names.filter((name) => !read.has(name))]) {
-    try {
-      const loaded = await state.load(name);
-      if (loaded !== null) read.set(name, loaded);
-    } catch (error) {
-      if (!isDamage(error) || name === EVERYTHING) throw error;
-      damaged.set(name, error);
-    }
-  }
+  const stray = and === "strays" || names.length > MANY ? await readAll(state, read) : null;
+  // One that was not listed may be new, or damaged, or deleted.
+  const rest = [EVERYTHING, ...names].filter((name) => !read.has(name));
+  const look = async (name: string): Promise<void> => {
+    const found = await tried(state, name);
+    if (found instanceof UserError && name === EVERYTHING) throw found;
+    if (found instanceof UserError) damaged.set(name, found);
+    else if (found !== null) read.set(name, found);
+  };
+  for (let from = 0; from < rest.length; from += AT_ONCE) await Promise.all(rest.slice(from, from + AT_ONCE).map(look));
   if (and === "strays" && stray !== null && damaged.size === 0) throw stray;
   return { read, damaged };
 }
 
-/** Whether there is nothing else; and the first that cannot be read. */
-async function readAll(state: StateBackend, read: Map<string, Loaded>): Promise<[boolean, UserError | null]> {
+/** @returns the first that cannot be read */
+async function readAll(state: StateBackend, read: Map<string, Loaded>): Promise<UserError | null> {
   try {
     for await (const loaded of state.loadAll()) read.set(loaded.state.name, loaded);
-    return [true, null];
+    return null;
   } catch (error) {
     // Thrown after the others were handed out.
     if (!isDamage(error)) throw error;
-    return [false, error];
+    return error;
+  }
+}
+
+async function tried(state: StateBackend, name: string): Promise<Loaded | UserError | null> {
+  try {
+    return await state.load(name);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return error;
   }
 }
 

@@ -1,5 +1,6 @@
 import { UserError } from "../core/errors.ts";
-import type { SecretState } from "../core/model.ts";
+import { newState, type SecretState } from "../core/model.ts";
+import { onTopOf } from "../core/outbox.ts";
 import type { EngineDeps } from "../engine/deps.ts";
 import { isTaken } from "../engine/lease.ts";
 import type { Loaded, StateBackend } from "../ports/state.ts";
@@ -8,11 +9,19 @@ import type { Content } from "./state-form.ts";
 
 const BATCH = 50;
 
-/** Everything that a state holds. */
+/**
+ * Everything that a state holds. Of a log the entries that its document tells of: documents are read first, and what
+ * came after is nobody's.
+ *
+ * @throws UserError `state-damaged` for a document that cannot be read, or was deleted and not forgotten
+ */
 export async function contentOf(state: StateBackend): Promise<Content & { readonly documents: readonly Loaded[] }> {
   const documents: Loaded[] = [];
   for await (const loaded of state.loadAll()) documents.push(loaded);
-  return { documents, audit: await state.audit.read(null, Number.MAX_SAFE_INTEGER) };
+  const last = new Map(documents.map(({ state: { name, outbox } }) => [name, outbox.seq]));
+  const audit = await state.audit.read(null, Number.MAX_SAFE_INTEGER);
+  for (const name of new Set(audit.map(({ secret }) => secret))) if (!last.has(name)) await state.load(name);
+  return { documents, audit: audit.filter(({ secret, seq }) => seq <= (last.get(secret) ?? Infinity)) };
 }
 
 /** @throws UserError `locked`, exit 4, where a run may be at work on one of them */
@@ -35,56 +44,67 @@ export function mustBeFree(documents: Content["documents"], deps: EngineDeps): v
  * The document as another place gets it: its clock goes on from where it is, for ages begin anew there, and whoever
  * held a lease or was fenced by an epoch of the old place is so no longer.
  */
-function carried({ state, age }: Content["documents"][number], mark: SecretState["moved"] | null): SecretState {
+export function carried({ state, age }: Content["documents"][number]): SecretState {
   const { moved: _, ...kept } = state;
-  const copy = { ...kept, clock: state.clock + age, lease: null, epoch: state.epoch + 1 };
-  return mark == null ? copy : { ...copy, moved: mark };
+  return { ...kept, clock: state.clock + age, lease: null, epoch: state.epoch + 1 };
+}
+
+/** What a place has of a secret's audit log: its beginning, or all of it; or another one. */
+type Log = "ours" | { readonly seq: number; readonly hash: string };
+
+/** Of secrets of which the place has a log. */
+export async function logsIn(place: StateBackend, { documents, audit }: Content): Promise<Map<string, Log>> {
+  const logs = new Map<string, Log>();
+  if ((await place.audit.read(null, 1)).length === 0) return logs;
+  const known = new Set(audit.map(({ secret, seq, hash }) => `${secret} ${seq} ${hash}`));
+  for (const name of new Set([...documents.map(({ state }) => state.name), ...audit.map(({ secret }) => secret)])) {
+    const [newest] = await place.audit.read(name, 1);
+    if (newest !== undefined) logs.set(name, known.has(`${name} ${newest.seq} ${newest.hash}`) ? "ours" : newest);
+  }
+  return logs;
+}
+
+/** Once the documents are there: an entry without its document is a sign of damage, except that it was forgotten. */
+export async function copyLogs(place: StateBackend, { documents, audit }: Content): Promise<void> {
+  const known = new Set(documents.map(({ state }) => state.name));
+  for (const name of new Set(audit.map(({ secret }) => secret))) {
+    if (known.has(name) || (await place.load(name)) !== null) continue;
+    const saved = await place.save(name, newState(name, 0), null);
+    if (saved.result === "saved") await place.remove(name, saved.revision);
+  }
+  for (let from = 0; from < audit.length; from += BATCH) await place.audit.append(audit.slice(from, from + BATCH));
 }
 
 /**
- * Documents first, then the audit log: an entry without its document is a sign of damage. What an earlier attempt
- * has put there already stays; what is marked as moved, or as not wholly there yet, counts as nothing.
+ * A backup comes back, each document for itself. What is there of it already stays; a place that was moved elsewhere
+ * counts as empty. Where the place has a log that tells otherwise, that one is the truth, and the document goes on
+ * from its end.
  *
- * @param mark for the copies, until all of them are there; null: each is there at once
- * @returns the copies that it has put there
  * @throws UserError `state-occupied`, exit 3, before anything is written, where another document is in the way
  */
-export async function fill(
-  target: StateBackend,
-  { documents, audit }: Content,
-  mark: SecretState["moved"] | null,
-): Promise<readonly Loaded[]> {
+export async function restore(place: StateBackend, content: Content): Promise<void> {
   const there = new Map<string, Loaded>();
-  for await (const loaded of target.loadAll()) there.set(loaded.state.name, loaded);
-  const missing = documents.filter(({ state }) => !hasArrived(there.get(state.name)?.state, state, target));
-  const put: Loaded[] = [];
-  for (const one of missing) {
-    const copy = carried(one, mark);
-    const before = there.get(copy.name)?.revision ?? null;
-    const saved = await target.save(copy.name, copy, before);
-    const loaded = saved.result === "saved" ? null : await target.load(copy.name);
-    if (saved.result === "saved") put.push({ state: copy, revision: saved.revision, age: 0 });
-    else if (loaded?.state.commitId === copy.commitId) put.push(loaded);
-    else throw occupied(target, copy.name);
+  for await (const loaded of place.loadAll()) there.set(loaded.state.name, loaded);
+  const isThere = (name: string): boolean => there.get(name)?.state.moved === undefined && there.has(name);
+  for (const { state } of content.documents)
+    if (isThere(state.name) && there.get(state.name)?.state.commitId !== state.commitId)
+      throw occupied(place, `another document of ${state.name}`);
+  const logs = await logsIn(place, content);
+  for (const one of content.documents) {
+    const { name } = one.state;
+    const log = logs.get(name);
+    const copy = log === undefined || log === "ours" ? carried(one) : onTopOf(carried(one), log);
+    if (isThere(name)) continue;
+    const saved = await place.save(name, copy, there.get(name)?.revision ?? null);
+    if (saved.result !== "saved" && (await place.load(name))?.state.commitId !== copy.commitId)
+      throw occupied(place, `another document of ${name}`);
   }
-  const names = new Set(documents.map(({ state }) => state.name));
-  for (const { state, revision } of there.values())
-    if (state.moved !== undefined && !names.has(state.name)) await target.remove(state.name, revision);
-  for (let from = 0; from < audit.length; from += BATCH) await target.audit.append(audit.slice(from, from + BATCH));
-  return put;
+  const isOurs = ({ secret }: { readonly secret: string }): boolean => typeof logs.get(secret) !== "object";
+  await copyLogs(place, { ...content, audit: content.audit.filter(isOurs) });
 }
 
-/** Whether the target has it already, from an earlier attempt. */
-function hasArrived(there: SecretState | undefined, state: SecretState, target: StateBackend): boolean {
-  if (there === undefined || there.moved !== undefined) return false;
-  // It has gone on there since.
-  const isThere = state.moved?.direction === "to" && state.moved.place === target.location;
-  if (!isThere && there.commitId !== state.commitId) throw occupied(target, state.name);
-  return true;
-}
-
-function occupied(target: StateBackend, name: string): UserError {
-  return new UserError("state-occupied", `the state in ${target.location} has another document of ${name}`, {
+export function occupied(place: StateBackend, what: string): UserError {
+  return new UserError("state-occupied", `the state in ${place.location} has ${what}`, {
     exit: 3,
     hints: ["name an empty place"],
   });

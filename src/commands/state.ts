@@ -3,9 +3,9 @@ import { resolve } from "node:path";
 import { UserError } from "../core/errors.ts";
 import { EVERYTHING } from "./choose.ts";
 import { text, usageError } from "./options.ts";
-import { contentOf, fill } from "./state-content.ts";
+import { contentOf, restore } from "./state-content.ts";
 import { exported, exportText, type Content } from "./state-form.ts";
-import { move } from "./state-moved.ts";
+import { move } from "./state-move.ts";
 import { verb, type Report } from "./verb.ts";
 import { iso } from "../ui/time.ts";
 
@@ -20,8 +20,8 @@ export const migrate = verb({
     const [source, target] = [await session.stateAsItIs(), await session.stateAt(to)];
     if (source.location === target.location)
       throw new UserError("usage", `the state is in ${source.location} already`, { exit: 2 });
-    const content = await move(source, target, await session.engineOn(source));
-    return reportOf(content, "migrated", `${source.location} to ${target.location}`, [
+    const { content, before } = await move(source, target, await session.engineOn(source));
+    return reportOf(content, before ? "had migrated" : "migrated", `${source.location} to ${target.location}`, [
       `name ${target.location} in the policy, or by --state; the old state is kept, and says where it went`,
     ]);
   },
@@ -43,7 +43,7 @@ export const importState = verb({
   run: async ({ file }, session) => {
     const content = await contentIn(resolve(session.process.cwd, file));
     const target = await session.stateAsItIs();
-    await fill(target, content, null);
+    await restore(target, content);
     return reportOf(content, "imported", target.location, ["keyturn doctor; it says what the copy does not know of"]);
   },
 });

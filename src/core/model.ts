@@ -289,6 +289,13 @@ export interface ActionRecord {
   readonly delivery: DeliveryId | null;
 }
 
+/** `id`: of the attempt to move. */
+export interface Moved {
+  readonly direction: "to" | "from";
+  readonly place: string;
+  readonly id: string;
+}
+
 /** One document per secret. */
 export interface SecretState {
   readonly schema: 1;
@@ -339,7 +346,7 @@ export interface SecretState {
    * Nothing goes on here: the state that this document is part of is somewhere else now, or not wholly here yet. Places
    * by their `location`.
    */
-  readonly moved?: { readonly direction: "to" | "from"; readonly place: string };
+  readonly moved?: Moved;
 }
 
 /** The secret's versions that may still be alive at the issuer, or whose mint is not yet resolved. */

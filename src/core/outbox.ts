@@ -30,3 +30,8 @@ export function isFull(state: SecretState): boolean {
   const audited = state.outbox.cursors[AUDIT] ?? 0;
   return state.outbox.events.filter((event) => event.seq > audited).length >= 2 * EVENTS_KEPT;
 }
+
+/** The document as it goes on after the newest entry of a log that it does not tell of; its own news are dropped. */
+export function onTopOf(state: SecretState, { seq, hash }: Pick<Outbox, "seq" | "hash">): SecretState {
+  return { ...state, outbox: { events: [], seq, hash, cursors: { [AUDIT]: seq }, retryAt: {} } };
+}

@@ -2,7 +2,7 @@ import type { Instant } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
 import type { SecretState } from "../core/model.ts";
 import { newState } from "../core/model.ts";
-import { AUDIT, seal } from "../core/outbox.ts";
+import { onTopOf, seal } from "../core/outbox.ts";
 import type { Now } from "../core/rules.ts";
 import { transition } from "../core/transition.ts";
 import type { Revision } from "../ports/state.ts";
@@ -110,8 +110,7 @@ export class Document {
   async #onTopOfLog(): Promise<SecretState> {
     const newest = (await this.deps.state.audit.read(this.name, 1)).at(-1);
     if (newest === undefined) return this.#state;
-    const { seq, hash } = newest;
-    return { ...this.#state, outbox: { ...this.#state.outbox, seq, hash, cursors: { [AUDIT]: seq } } };
+    return onTopOf(this.#state, newest);
   }
 
   async #load(): Promise<void> {

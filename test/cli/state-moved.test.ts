@@ -4,16 +4,18 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SqliteState } from "../../src/adapters/state/sqlite.ts";
 import { EVERYTHING } from "../../src/commands/choose.ts";
-import { move, stillHere } from "../../src/commands/state-moved.ts";
+import { contentOf, restore } from "../../src/commands/state-content.ts";
+import { move } from "../../src/commands/state-move.ts";
+import { stillHere } from "../../src/commands/state-moved.ts";
 import { UserError } from "../../src/core/errors.ts";
 import { newState } from "../../src/core/model.ts";
 import type { EngineDeps } from "../../src/engine/deps.ts";
 import { say } from "../../src/engine/say.ts";
-import type { StateBackend } from "../../src/ports/state.ts";
+import type { Loaded, StateBackend } from "../../src/ports/state.ts";
 import { depsOf, Memory, Time } from "../engine/support.ts";
 
 /** Calls that write until a move of three documents is over, and some more. */
-const CALLS = 22;
+const CALLS = 26;
 
 let folder: string;
 let made = 0;
@@ -158,19 +160,114 @@ test.each(Array.from({ length: CALLS }, (_, index) => index + 2))(
 );
 
 test.each(Array.from({ length: CALLS }, (_, index) => index + 1))(
-  "two at once, the second before write number %d of the first: once both have ended, one more ends it",
+  "two at once, the second before write number %d of the first, which wakes once the place is in use",
   async (nth) => {
-    let second: Promise<unknown> = Promise.resolve();
+    let isSecondDone = false;
     const { source, target, moving, close } = await scene(nth, async () => {
-      second = move(source, target, depsAt(source)).catch(() => {});
-      await second;
+      isSecondDone = await move(source, target, depsAt(source)).then(
+        () => true,
+        () => false,
+      );
+      if (isSecondDone && !(await hold(target, "one", "later"))) throw new Error("it does not answer");
     });
-    await moving().catch((error: UserError) => {
-      if (error.code !== "locked" && error.code !== "state-occupied") throw error;
-    });
-    await second;
+    const isFirstDone = await moving().then(
+      () => true,
+      () => false,
+    );
+    const said = { one: isSecondDone ? ["before", "later"] : ["before"], two: ["before"] };
+    const isLeft = await stillHere(source).then(
+      () => false,
+      () => true,
+    );
+    const hasArrived = await holds(target).catch(() => null);
+    // What has ended stays so, and never do both answer.
+    const isMoved = isSecondDone || isFirstDone;
+    expect([isMoved && !isLeft, hasArrived ?? {}]).toEqual([false, isMoved ? said : {}]);
     await move(source, target, depsAt(source));
-    expect(await holds(target)).toEqual({ one: ["before"], two: ["before"] });
+    expect(await holds(target)).toEqual(said);
     await close();
   },
 );
+
+test("the same move again, once it has ended, changes nothing there", async () => {
+  const { target, moving, close } = await scene(0, async () => {});
+  expect(await moving()).toMatchObject({ before: false });
+  const one = await target.load("one");
+  expect(await target.remove("one", one?.revision ?? "")).toBe("removed");
+  expect(await moving()).toMatchObject({ before: true });
+  expect(await holds(target)).toEqual({ two: ["before"] });
+  await close();
+});
+
+test("a secret that was forgotten is forgotten at the new place, too, and its log goes on there", async () => {
+  const { source, target, moving, close } = await scene(0, async () => {});
+  const one = await source.load("one");
+  await source.remove("one", one?.revision ?? "");
+  await moving();
+  expect(await target.load("one")).toBeNull();
+  expect(await hold(target, "one", "again")).toBe(true);
+  expect((await target.audit.read("one", 10)).map(({ seq }) => seq)).toEqual([1, 2]);
+  await close();
+});
+
+describe("a backup", () => {
+  const logOf = async (state: StateBackend) =>
+    (await state.audit.read("one", 10)).map(({ seq, data }) => [seq, data["reason"]]);
+
+  test("has no entry that its documents do not tell of", async () => {
+    const [source, target] = [place(), place()];
+    await hold(source, "one", "before");
+    const early: StateBackend = {
+      ...watched(source, async () => {}),
+      // The documents are read, and then something happens.
+      async *loadAll() {
+        const all: Loaded[] = [];
+        for await (const loaded of source.loadAll()) all.push(loaded);
+        await hold(source, "one", "later");
+        yield* all;
+      },
+    };
+    await restore(target, await contentOf(early));
+    expect(await logOf(target)).toEqual([[1, "before"]]);
+    expect(await hold(target, "one", "again")).toBe(true);
+    expect(await logOf(target)).toEqual([
+      [1, "before"],
+      [2, "again"],
+    ]);
+    await Promise.all([source.close(), target.close()]);
+  });
+
+  test("comes back to a place whose log went on, and goes on from its end", async () => {
+    const state = place();
+    await hold(state, "one", "before");
+    const backup = await contentOf(state);
+    await hold(state, "one", "later");
+    const one = await state.load("one");
+    await state.remove("one", one?.revision ?? "");
+    await restore(state, backup);
+    expect(await holds(state)).toEqual({ one: ["before"] });
+    expect(await hold(state, "one", "again")).toBe(true);
+    expect(await logOf(state)).toEqual([
+      [1, "before"],
+      [2, "later"],
+      [3, "again"],
+    ]);
+    await state.close();
+  });
+
+  test("where the log is another one from the start on, it is kept as well", async () => {
+    const [source, state] = [place(), place()];
+    await hold(source, "one", "there");
+    await hold(state, "one", "here");
+    const one = await state.load("one");
+    await state.remove("one", one?.revision ?? "");
+    await restore(state, await contentOf(source));
+    expect(await hold(state, "one", "again")).toBe(true);
+    expect(await logOf(state)).toEqual([
+      [1, "here"],
+      [2, "again"],
+    ]);
+    await expect(move(source, state, depsAt(source))).rejects.toMatchObject({ code: "state-occupied" });
+    await Promise.all([source.close(), state.close()]);
+  });
+});

@@ -81,6 +81,15 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
       sane(await lane.run("rotate", "one", "--wait"), 0);
       sane(await lane.run("--state", url, "run"), 3);
       expect(await lane.faults()).toEqual([]);
+
+      // What was forgotten is no damage there.
+      sane(await lane.run("forget", "one", "--yes"), 0);
+      sane(await lane.run("hold", "one", "--reason", "so that there is a state"), 0);
+      sane(await lane.run("forget", "one", "--yes"), 0);
+      sane(await lane.run("pause", "--reason", "so that there is a state"), 0);
+      sane(await lane.run("state", "migrate", "--to", url), 0);
+      sane(await lane.run("--state", url, "resume"), 0);
+      expect((await lane.json("--state", url, "rotate", "one")).document.secrets[0].reason).toBe("unmanaged");
       expect(lane.outages).toEqual([]);
     },
   );
@@ -139,7 +148,7 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
     const elsewhere = await laneWithKey();
     const occupied = await elsewhere.run("state", "migrate", "--to", `sqlite:${lane.place.path("other.db")}`);
     sane(occupied, 3);
-    expect(occupied.stderr).toContain("has another document of one");
+    expect(occupied.stderr).toContain("has documents of its own");
     sane(await elsewhere.run("rotate", "one", "--wait"), 0);
     sane(await lane.run("state", "migrate", "--to", "sqlite:.keyturn/state.db"), 2);
     sane(await lane.run("state", "migrate", "--to", "nonsense:"), 2);
