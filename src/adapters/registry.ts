@@ -10,11 +10,15 @@ export interface Entry<A> {
 export interface StoreEntry extends Entry<StoreAdapter> {
   /** The `staged` trait, known before the store is made, from its settings at most: only a staged store can be the authority. */
   readonly staged: boolean | ((settings: Readonly<Record<string, unknown>>) => boolean);
+  /** It writes files on this machine. */
+  readonly onDisk?: true;
 }
 
 export interface StateEntry extends Entry<StateAdapter> {
   /** What `--state URL` may begin with, before the colon. */
   readonly schemes: readonly string[];
+  /** It is a file on this machine: no other machine goes by it. */
+  readonly onDisk?: true;
 }
 
 /** Every adapter by its type. Names are free; code is loaded only for the types that a policy uses. */
@@ -42,8 +46,8 @@ export const registry: Registry = {
       staged: ({ kvVersion }) => kvVersion !== 1,
       load: async () => (await import("./stores/vault-kv.ts")).adapter,
     },
-    local: { staged: true, load: async () => (await import("./stores/local.ts")).adapter },
-    dotenv: { staged: false, load: async () => (await import("./stores/dotenv.ts")).adapter },
+    local: { staged: true, onDisk: true, load: async () => (await import("./stores/local.ts")).adapter },
+    dotenv: { staged: false, onDisk: true, load: async () => (await import("./stores/dotenv.ts")).adapter },
     "aws-secrets-manager": {
       staged: true,
       load: async () => (await import("./stores/aws-secrets-manager.ts")).adapter,
@@ -51,6 +55,7 @@ export const registry: Registry = {
     "aws-ssm": { staged: false, load: async () => (await import("./stores/aws-ssm.ts")).adapter },
     "aws-credentials-file": {
       staged: false,
+      onDisk: true,
       load: async () => (await import("./stores/aws-credentials-file.ts")).adapter,
     },
     exec: {
@@ -73,7 +78,11 @@ export const registry: Registry = {
   state: {
     postgres: { schemes: ["postgres", "postgresql"], load: async () => (await import("./state/postgres.ts")).adapter },
     s3: { schemes: ["s3"], load: async () => (await import("./state/s3.ts")).adapter },
-    sqlite: { schemes: ["sqlite"], load: async () => (await import("./state/sqlite.ts")).adapter },
+    sqlite: {
+      schemes: ["sqlite"],
+      onDisk: true,
+      load: async () => (await import("./state/sqlite.ts")).adapter,
+    },
     "vault-kv": { schemes: ["vault-kv"], load: async () => (await import("./state/vault-kv.ts")).adapter },
   },
   planned: {

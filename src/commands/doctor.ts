@@ -8,6 +8,7 @@ import { outside, type Description, type Finding } from "../ports/context.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { eachWired } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import { AMONG_MACHINES, filesOf } from "./disk.ts";
 import { ranRow } from "./members.ts";
 import { pauseOf } from "./pause.ts";
 import type { Session } from "./session.ts";
@@ -99,9 +100,14 @@ async function examine(session: Session, secret: SecretPolicy, ports: SecretPort
   const parts: [string, () => Promise<Description>][] = [
     [`issuer ${secret.issuer.type}`, () => ports.issuer.describe(ctx)],
   ];
+  const files = (await filesOf(session, [secret])).get(secret.name) ?? [];
+  const warned: Examined[] = [];
   for (const { id, use, name } of ports.rules.deliveries) {
     const store = ports.stores.get(id);
-    if (store !== undefined) parts.push([`store ${use}: ${name}`, () => store.describe(ctx)]);
+    const part = `store ${use}: ${name}`;
+    if (store !== undefined) parts.push([part, () => store.describe(ctx)]);
+    if (files.some((file) => file.id === id))
+      warned.push({ secret: secret.name, part, verdict: "warning", reason: null, ...AMONG_MACHINES });
   }
   const examined: Examined[] = [];
   for (const [part, describe] of parts) {
@@ -122,7 +128,7 @@ async function examine(session: Session, secret: SecretPolicy, ports: SecretPort
       });
     }
   }
-  return examined;
+  return [...examined, ...warned];
 }
 
 function verdictOf({ reason, blocks, message, hint }: Finding, strict: boolean) {

@@ -1,5 +1,6 @@
 import { advance } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import { warnOfFiles } from "./disk.ts";
 import { flag } from "./options.ts";
 import { waitOf } from "./run.ts";
 import { verb } from "./verb.ts";
@@ -12,6 +13,7 @@ export const rotate = verb({
   }),
   run: async ({ wait, waitMax, repair, selection }, session) => {
     const secrets = await choose(session, selection, "error");
+    await warnOfFiles(session, secrets);
     return advance(session, secrets, {
       start: true,
       sit: wait ? "all" : "short",

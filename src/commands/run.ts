@@ -4,6 +4,7 @@ import { isAtRest } from "../core/rest.ts";
 import { relative } from "../ui/time.ts";
 import { advance, failedRow } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
+import { warnOfFiles } from "./disk.ts";
 import { documentsOf } from "./documents.ts";
 import { withHeartbeat } from "./heartbeat.ts";
 import { rowOf, type Row, type SecretMember } from "./members.ts";
@@ -30,6 +31,7 @@ export const run = verb({
   run: async ({ wait, waitMax, selection }, session) => {
     const secrets = await choose(session, selection, "all");
     const work = async () => {
+      await warnOfFiles(session, secrets);
       const known = await resting(session, secrets);
       const report = await advance(session, secrets, { start: true, sit: wait ? "all" : "none", waitMax, known });
       return withNext(report, session);
