@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from "node:http";
 import http from "node:http";
 import https from "node:https";
@@ -77,6 +78,8 @@ export function request(options: HttpRequest): Promise<HttpAnswer> {
     const onAbort = (): void => fail(lost("interrupted"));
     const timeout = options.timeout ?? DEFAULT_TIMEOUT;
     const timer = setTimeout(() => fail(lost(`no full answer within ${formatDuration(timeout)}`)), timeout);
+    // As many calls listen to it as are in the air: no leak.
+    setMaxListeners(0, ctx.signal);
     ctx.signal.addEventListener("abort", onAbort);
     if (ctx.signal.aborted) return onAbort();
 

@@ -90,7 +90,10 @@ export function conclude(decision: Standing, run: Account): RunResult {
   const until = decision.decision === "wait" && decision.until !== null ? decision.until + offsetOf(run.now) : null;
   if (failed !== null) return ended("failed", failed.reason, failed.message, until, run);
   // A rolled back secret is brought to its end, and still needs a person before it rotates again.
-  const stopped = state?.rotation?.rollback && run.sit !== "served" ? state.stopped : null;
+  const isRolledBack = state?.rotation?.rollback != null && run.sit !== "served";
+  // What a person asked for was not done, and the rotation goes on forward: nobody may take that for the way back.
+  const isRefused = state?.rotation != null && state.stopped?.reason === "nothing-to-roll-back-to";
+  const stopped = isRolledBack || isRefused ? (state?.stopped ?? null) : null;
   if (decision.decision === "wait" && stopped !== null) {
     return ended("blocked", stopped.reason, `${stopped.message}; meanwhile: ${decision.message}`, until, run);
   }

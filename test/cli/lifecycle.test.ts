@@ -83,6 +83,7 @@ describe("a secret's life", () => {
     expect((await b.run("show", "one")).stdout).toContain(v1.keyId);
 
     const back = await b.json("rollback", "one");
+    expect((await b.run("rollback", "one")).stdout).toMatch(/^one: rolled back; served now: key_/m);
     expect(back.code).toBe(0);
     expect(b.served()).toBe(old);
     const run = await b.json("run", "one");
@@ -106,6 +107,23 @@ describe("a secret's life", () => {
     const audit = await b.json("audit", "one", "--limit", "3");
     expect(audit.document.audit).toHaveLength(3);
     expect(audit.document.audit[0].hash).toMatch(/^[0-9a-f]+$/);
+  });
+
+  test("a rollback to a value that is nowhere any more is told as that", async () => {
+    b.policy(policyOf(b.authority.url, { minimum: "1h" }));
+    await b.run("rotate", "one");
+    await b.run("rotate", "one");
+    const { versions } = only((await b.json("status", "one")).document);
+    const old = versions.find((one: Json) => one.status === "retiring").version;
+    rmSync(join(b.folder, `.keyturn/secrets/one/${old}.age`));
+    const { code, stdout, stderr } = await b.run("rollback", "one");
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^keyturn: one: blocked: the value of v1-\S+ is in no store any more; meanwhile: /m);
+    expect(stdout).not.toContain("rolled back; served now");
+    expect(only((await b.json("run", "one")).document)).toMatchObject({
+      outcome: "blocked",
+      reason: "nothing-to-roll-back-to",
+    });
   });
 
   test("run starts what is due, and nothing else", async () => {

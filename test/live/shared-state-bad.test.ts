@@ -1,4 +1,4 @@
-import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { writeFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -240,6 +240,47 @@ describe.concurrent.each(there)("state in $name that is not ours to touch", { ti
       expect(await lane.faults()).toEqual([]);
       expect(lane.proxy.issued.size).toBe(2);
     }),
+  );
+});
+
+const DELETED: Readonly<Record<string, Spoil>> = {
+  s3: async (lane) => {
+    const undo = await inBucket("{}")(lane);
+    const where = { Bucket: lane.place.env["STATE_URL"]?.slice("s3://".length), Key: "keyturn/secrets/one.json" };
+    await s3().send(new DeleteObjectCommand(where));
+    return undo;
+  },
+  "vault-kv": async (lane) => {
+    const { bao } = servers();
+    const path = `${lane.place.env["STATE_URL"]?.slice("vault-kv:".length)}/secrets/one`;
+    const { version } = (await bao.must("GET", `secret/data/${path}`)).metadata;
+    await bao.must("DELETE", `secret/data/${path}`);
+    return () => bao.must("POST", `secret/undelete/${path}`, { versions: [version] });
+  },
+};
+
+describe.concurrent("a document that somebody deleted", { timeout: 90_000 }, () => {
+  test.each(there.filter(({ name }) => name in DELETED))(
+    "in $name: everybody says so, and no backup or move leaves it out",
+    ({ name }) =>
+      inLane(name, async (lane) => {
+        done(await lane.run("rotate", "one", "--wait"));
+        const undo = await (DELETED[name] as Spoil)(lane);
+        for (const words of ["status", "status one", "run", "show one"]) {
+          const { document } = await lane.json(...words.split(" "));
+          expect([words, document.secrets[0].outcome, document.secrets[0].reason]).toEqual([
+            words,
+            "blocked",
+            "state-damaged",
+          ]);
+        }
+        const found = await lane.json("check");
+        expect([found.code, found.document.check[0].reason]).toEqual([5, "state-damaged"]);
+        for (const words of ["state export", "state migrate --to sqlite:elsewhere.db"])
+          refused(await lane.run(...words.split(" ")), 3, /is damaged: .*deleted/, /restore|undelete/);
+        await undo();
+        done(await lane.run("state", "migrate", "--to", "sqlite:elsewhere.db"));
+      }),
   );
 });
 
