@@ -79,6 +79,9 @@ function blackout(state: SecretState, { policy, now }: Surroundings): Standing |
 /** Follow from the document alone, and their messages name spans of time that have gone on since. */
 const DERIVED: ReadonlySet<ReasonCode> = new Set(["minimum-overlap", "old-key-in-use", "soaking"]);
 
+/** Waits for a time that is known: once it is over they say nothing any more. */
+const ENDS_BY_ITSELF: ReadonlySet<ReasonCode> = new Set(["distributing", "verifying", "settling", "outside-window"]);
+
 /** What the newest run ended in, unless the document moved since, or what it met has passed without a commit. */
 function found(state: SecretState, around: Surroundings): Standing | null {
   const { standing } = state;
@@ -89,7 +92,9 @@ function found(state: SecretState, around: Surroundings): Standing | null {
     return derived?.reason === reason ? { ...derived, until: derived.until ?? standing.until } : derived;
   }
   const isOver =
-    (reason === "paused" && state.paused === null) || (reason === "held" && heldBy(state, around.now) === undefined);
+    (ENDS_BY_ITSELF.has(reason) && (standing.until ?? Infinity) <= around.now.doc) ||
+    (reason === "paused" && state.paused === null) ||
+    (reason === "held" && heldBy(state, around.now) === undefined);
   return isOver || outcomeOf(reason) === "done" ? null : say(reason, standing.message, standing.until);
 }
 

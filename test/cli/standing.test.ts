@@ -41,3 +41,18 @@ test.each([
   const state = overlapping(1000);
   expect(rowOf({ ...around, name: "payments", state, nextDue: null, ...more }).hints).toEqual([hint]);
 });
+
+test("a wait for a time that has passed is told no longer", () => {
+  const waits = (until: number) => ({
+    ...overlapping(1000),
+    standing: {
+      reason: "distributing",
+      message: "readers may still get the old value",
+      until,
+      at: NOW.doc - 2000,
+    } as const,
+  });
+  const policy = { ...policyOf(), overlap: { minimum: 86_400_000 } };
+  expect(reasonOf(waits(NOW.doc + 1), { policy })).toBe("distributing");
+  expect(reasonOf(waits(NOW.doc - 1), { policy })).toBe("minimum-overlap");
+});
