@@ -8,9 +8,10 @@ import { outcomeOf } from "../core/reasons.ts";
 import type { Progress } from "../engine/result.ts";
 import type { Queue } from "../ports/queue.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { failureOf, failureText } from "../ui/failure.ts";
+import { failureOf, failureText, type Failure } from "../ui/failure.ts";
 import { plain } from "../ui/text.ts";
 import { limitsOf } from "../wire.ts";
+import { Complaints, type Part } from "./complaints.ts";
 import { Generation } from "./generation.ts";
 import { openSite, type Site } from "./pages.ts";
 import { sweep } from "./sweep.ts";
@@ -37,6 +38,8 @@ const OFFERS = 10;
 /** … and as often again when none has come for so long, or for a sweep. */
 const FORGOTTEN: Duration = 10_000;
 const READY_WITHIN: Duration = 5000;
+/** After it is the time of the next sweep, that one has seen what fails as well. */
+const ECHO: Duration = 30_000;
 const MOST_DAMAGES = 5;
 
 /** Rotates a policy's secrets until it is stopped, beside as many others as there are. */
@@ -52,7 +55,8 @@ export class Worker {
   #generation: Generation | null = null;
   #queue: Queue | null = null;
   #location = "";
-  #isFailing = false;
+  #lease: Duration = 0;
+  readonly #complaints: Complaints;
   /** Of the documents that the last sweep could not read. */
   #damages: readonly string[] = [];
   #reloading: Promise<void> = Promise.resolve();
@@ -61,8 +65,10 @@ export class Worker {
     private readonly options: WorkerOptions,
     private readonly session: Session,
   ) {
-    const { process } = session;
+    const { process, terminal, globals } = session;
     const { version, now } = process;
+    const say = (failure: Failure): void => terminal.announce(failureText(failure, globals.verbose));
+    this.#complaints = new Complaints(say, now, options.sweep + ECHO);
     this.#metrics = new Metrics(version, { running: () => this.#busy.size, limits: () => limitsOf(process), now });
   }
 
@@ -76,19 +82,20 @@ export class Worker {
     try {
       this.#generation = await this.#load();
       this.#location = this.#generation.engine.state.location;
+      this.#lease = this.#generation.policy.state.lease;
       this.#queue = await this.#open(this.#generation);
       await this.#sweep();
       const { host, port } = this.options;
       site = await openSite(host, port, { ready: () => this.#ready(), metrics: () => this.#metrics.page() });
       this.session.terminal.announce(`keyturn worker: at work on ${plain(this.#location)}; ${site.url}/metrics`);
       signal.addEventListener("abort", () => void pauseFor(GRACE, this.#leave.signal).then(() => this.#leave.abort()));
-      const period = this.#generation.policy.state.lease / 3;
+      const period = this.#lease / 3;
       // Nobody waits for a collector: neither the next sign of life nor the end.
-      void this.#every(period, async () => (await this.#current().session.traces())?.flush());
+      void this.#every(period, "traces", async () => (await this.#current().session.traces())?.flush());
       const ended = Promise.all([
         this.#work().finally(() => this.#leave.abort()),
-        this.#every(period, async () => this.#queue?.beat()),
-        this.#every(this.options.sweep, () => this.#sweep()),
+        this.#every(period, "beat", async () => this.#queue?.beat()),
+        this.#every(this.options.sweep, "sweep", () => this.#sweep()),
       ]);
       await Promise.race([ended, this.#left()]);
     } finally {
@@ -115,10 +122,12 @@ export class Worker {
     const { terminal, globals } = this.session;
     try {
       const next = await this.#load();
-      if (next.engine.state.location !== this.#location) {
+      const { location } = next.engine.state;
+      const other = location !== this.#location ? "state" : next.policy.state.lease !== this.#lease ? "lease" : null;
+      if (other !== null) {
         await next.end();
         const hints = ["stop this worker and start another"];
-        throw new UserError("usage", "the policy names another state than this worker began with", { hints });
+        throw new UserError("usage", `the policy names another ${other} than this worker began with`, { hints });
       }
       const last = this.#generation;
       this.#generation = next;
@@ -129,7 +138,7 @@ export class Worker {
       terminal.announce("keyturn worker: goes on with the policy that it has");
       return;
     }
-    await this.#sweep().catch((error: unknown) => this.#failed(error));
+    await this.#sweep().catch((error: unknown) => this.#complaints.failed("sweep", error));
   }
 
   async #load(): Promise<Generation> {
@@ -162,7 +171,7 @@ export class Worker {
       concurrency,
       signal: this.session.signal,
       woken: (name, late) => this.#turn(name, late),
-      failed: (error) => this.#failed(error),
+      failed: (error) => this.#complaints.failed("queue", error),
     });
   }
 
@@ -174,6 +183,7 @@ export class Worker {
   }
 
   async #turn(name: string, late: Duration): Promise<void> {
+    this.#complaints.succeeded("queue");
     const secret = this.#current().policy.secrets.get(name);
     if (secret === undefined) return this.#giveBack(name);
     if (this.#busy.has(name)) return this.#queue?.add([{ secret: name, in: AFTER_IT, seen: "" }]);
@@ -185,9 +195,10 @@ export class Worker {
         const wakes = [turn.next, turn.isPutOff ? null : generation.crowd.letIn(secret)];
         await this.#queue?.add(wakes.filter((wake) => wake !== null));
       });
+      this.#complaints.succeeded("turns");
     } catch (error) {
       // The queue tries it again, and the sweep after that.
-      this.#failed(error);
+      this.#complaints.failed("turns", error);
       throw error;
     } finally {
       this.#busy.delete(name);
@@ -251,25 +262,18 @@ export class Worker {
   }
 
   /** Until it is told to stop; what fails is told once, and tried again. */
-  async #every(period: Duration, work: () => Promise<void>): Promise<void> {
+  async #every(period: Duration, part: Part, work: () => Promise<void>): Promise<void> {
     const { signal } = this.session;
     while (!signal.aborted) {
       await pauseFor(period, signal);
       if (signal.aborted) return;
       try {
         await work();
-        this.#isFailing = false;
+        this.#complaints.succeeded(part);
       } catch (error) {
-        this.#failed(error);
+        this.#complaints.failed(part, error);
       }
     }
-  }
-
-  #failed(error: unknown): void {
-    const failure = failureOf(error);
-    if (failure.code === "bug" || !this.#isFailing)
-      this.session.terminal.announce(failureText(failure, this.session.globals.verbose));
-    this.#isFailing = true;
   }
 
   async #ready(): Promise<{ obstacle: string | null; remarks: readonly string[] }> {

@@ -78,6 +78,10 @@ describe.runIf(hasPostgres)("a worker", () => {
     await until(() => running.said().includes("goes on with the policy that it has"), "it is told");
     expect(running.said()).toMatch(/rotation\.config\.yaml:\d+:\d+: .*every/);
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    // Others would take it for dead, or it them.
+    fleet.policy("every: 1h", { lease: "5s" });
+    running.child.kill("SIGHUP");
+    await until(() => running.said().includes("another lease than this worker began with"), "it is refused");
     fleet.policy(onceIn(3));
     running.child.kill("SIGHUP");
     await until(() => running.said().includes("the policy is taken up: 2 secrets"), "it is taken up");

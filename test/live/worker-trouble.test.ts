@@ -77,6 +77,40 @@ describe.runIf(hasPostgres)("a worker, and one document among many that cannot b
   });
 });
 
+describe.runIf(hasPostgres)("what a worker says of what fails", () => {
+  test("each thing once: while one goes on failing, another is said as well", { timeout: 90_000 }, async () => {
+    const { fleet, gate } = await gated(2, "twofold");
+    fleet.policy("every: 1h");
+    const { running, url } = await fleet.start();
+    await fleet.allDone(NONE, 30_000);
+    expect((await ground.commands.run(fleet.place, "pause", "--all", "--reason", "freeze")).code).toBe(0);
+    const [{ body } = {}] = await fleet.sql("SELECT body FROM keyturn.keyturn_documents WHERE name = '@all'");
+    const damage = (): Promise<unknown> =>
+      fleet.sql("UPDATE keyturn.keyturn_documents SET body = left(body, 100) WHERE name = '@all'");
+    const said = (words: RegExp): number => running.said().match(words)?.length ?? 0;
+    const damaged = /^keyturn: the state in \S+ is damaged: /gm;
+    const gone = /^keyturn: a provider failed: the state in /gm;
+    await damage();
+    await until(() => said(damaged) === 1, "it is said");
+    // Its other works go on meanwhile, and three more sweeps fail.
+    await sleep(7000);
+    expect([said(damaged), said(gone)]).toEqual([1, 0]);
+    await gate.set("shut");
+    await until(() => said(gone) > 0, "that the server is gone is said, too");
+    await sleep(3000);
+    await gate.set("open");
+    await until(async () => !/answer/.test(await (await fetch(`${url}/readyz`)).text()), "the server is back");
+    expect([said(damaged), said(gone)]).toEqual([1, 1]);
+    await fleet.sql(
+      `UPDATE keyturn.keyturn_documents SET body = '${String(body).replaceAll("'", "''")}' WHERE name = '@all'`,
+    );
+    await until(async () => (await (await fetch(`${url}/readyz`)).text()) === "ok\n", "all is well");
+    await sleep(3000);
+    await damage();
+    await until(() => said(damaged) === 2, "what is damaged anew is said anew");
+  });
+});
+
 describe.runIf(hasPostgres)("a worker whose PostgreSQL is gone", () => {
   test.for([
     ["shut", /^keyturn: a provider failed: the state in \S+: connection refused$/gm],
