@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Runner } from "./runner.ts";
-import { markdownOf, notesOf } from "./told.ts";
+import { markdownOf, notesOf, type Note } from "./told.ts";
 
 /** Azure Pipelines. The agent reads commands from whatever a script prints; a summary is a file that it is told of. */
 export const azure: Runner = {
@@ -8,7 +8,7 @@ export const azure: Runner = {
   mask: (text) => `##vso[task.setsecret]${data(text)}`,
   publish: (told, env, unique) => {
     const lines = notesOf(told).map(
-      ({ level, title, message }) => `##vso[task.logissue type=${level}]${data(`${title}: ${message}`)}`,
+      (note) => `##vso[task.logissue ${properties(note)}]${data(`${note.title}: ${note.message}`)}`,
     );
     const folder = env["AGENT_TEMPDIRECTORY"] ?? "";
     if (!told.summary || folder === "") return { files: [], lines };
@@ -19,6 +19,13 @@ export const azure: Runner = {
     };
   },
 };
+
+function properties({ level, place }: Note): string {
+  const at = place && { sourcepath: place.file, linenumber: place.line, columnnumber: place.column };
+  return Object.entries({ type: level, ...at })
+    .map(([name, value]) => `${name}=${data(String(value)).replaceAll(";", "%3B").replaceAll("]", "%5D")}`)
+    .join(";");
+}
 
 function data(text: string): string {
   return text.replaceAll("%", "%AZP25").replaceAll("\r", "%0D").replaceAll("\n", "%0A");

@@ -1,5 +1,6 @@
-import type { Runner } from "./runner.ts";
-import { markdownOf, notesOf, type Told } from "./told.ts";
+import { isAbsolute, relative } from "node:path";
+import type { Env, Runner } from "./runner.ts";
+import { markdownOf, notesOf, type Note, type Told } from "./told.ts";
 
 /** A step's outputs go into the same megabyte. */
 const LONGEST_DOCUMENT = 900_000;
@@ -18,7 +19,7 @@ export const github: Runner = {
         ...(told.summary && summary !== "" ? [{ path: summary, text: markdownOf(told), append: true }] : []),
         ...(output === "" ? [] : [{ path: output, text: outputs(told, unique), append: true }]),
       ],
-      lines: notesOf(told).map(({ level, title, message }) => `::${level} title=${property(title)}::${data(message)}`),
+      lines: notesOf(told).map((note) => `::${note.level} ${properties(note, env)}::${data(note.message)}`),
     };
   },
 };
@@ -28,6 +29,19 @@ function outputs({ outcome, nextDue, document }: Told, unique: string): string {
   return Object.entries({ outcome, "next-due": nextDue ?? "", json })
     .map(([name, value]) => `${name}<<keyturn-${unique}\n${value}\nkeyturn-${unique}\n`)
     .join("");
+}
+
+function properties({ title, place }: Note, env: Env): string {
+  const at = place && { file: shown(place.file, env), line: String(place.line), col: String(place.column) };
+  return Object.entries({ title, ...at })
+    .map(([name, value]) => `${name}=${property(value)}`)
+    .join(",");
+}
+
+/** A file of the repository by its path there, which is how a change's page finds it. */
+function shown(file: string, { GITHUB_WORKSPACE: workspace = "" }: Env): string {
+  const path = workspace === "" ? file : relative(workspace, file);
+  return path.startsWith("..") || isAbsolute(path) ? file : path;
 }
 
 function data(text: string): string {

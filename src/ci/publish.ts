@@ -16,6 +16,7 @@ export function publish(
   line: (text: string) => void,
   warn: (text: string) => void,
 ): void {
+  if (runner.silence !== undefined) warn(runner.silence);
   const { files, lines } = runner.publish(told, env, randomUUID());
   for (const { path, text, append } of files) {
     try {

@@ -18,6 +18,8 @@ export interface Publication {
 /** What one CI system understands. Texts are made here; whoever calls has the effects. */
 export interface Runner {
   readonly name: string;
+  /** Why it is told nothing, for the log. */
+  readonly silence?: string;
   /** The command that has a text of one line taken out of the log from then on. Left out: there is none. */
   readonly mask?: (text: string) => string;
   /**
@@ -34,8 +36,19 @@ const RUNNERS: readonly (readonly [sign: string, load: () => Promise<Runner>])[]
   ["TF_BUILD", async () => (await import("./azure.ts")).azure],
 ];
 
-/** The CI system that this process runs in; null: none, or one that keyturn has no words for. */
+/**
+ * The CI system that this process runs in; null: none, or one that keyturn has no words for. With the signs of several
+ * nobody knows which of them reads what is printed, and a mask that it does not take out is the value in clear.
+ */
 export async function runnerOf(env: Env): Promise<Runner | null> {
-  const found = RUNNERS.find(([sign]) => env[sign]?.toLowerCase() === "true");
-  return found === undefined ? null : found[1]();
+  const signs = RUNNERS.filter(([sign]) => env[sign]?.toLowerCase() === "true");
+  const [runner = null, ...others] = await Promise.all(signs.map(([, load]) => load()));
+  return runner === null || others.length === 0 ? runner : severalOf([runner, ...others], signs);
+}
+
+function severalOf(runners: readonly Runner[], signs: typeof RUNNERS): Runner {
+  const name = runners.map((one) => one.name).join(" and ");
+  const variables = signs.map(([sign]) => sign).join(" and ");
+  const silence = `${variables} are set at once: nothing is masked, and neither ${name.replaceAll(" and ", " nor ")} is told anything; unset what is not so`;
+  return { name, silence, publish: () => ({ files: [], lines: [] }) };
 }

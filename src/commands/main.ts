@@ -83,8 +83,10 @@ async function tellRunner(report: Report, verb: VerbLine, terminal: Terminal, pr
   const { run, check } = (report.member ?? {}) as { run?: { nextDue: string | null }; check?: readonly ToldFinding[] };
   const findings = check ?? [];
   const text = document({ ...report, command: verb.name, at: process.now(), error: null });
+  const hints = new Map((report.complaints ?? []).map((one) => [one.secret, one.hints]));
   // What `check` looks at is told as what it found.
-  const secrets = verb.name === "check" ? [] : report.secrets;
+  const secrets =
+    verb.name === "check" ? [] : report.secrets.map((one) => ({ ...one, hints: hints.get(one.name) ?? [] }));
   const { outcome } = report;
   await toRunner(
     { command: verb.name, outcome, secrets, findings, nextDue: run?.nextDue ?? null, failure: null, summary: true },
@@ -95,16 +97,16 @@ async function tellRunner(report: Report, verb: VerbLine, terminal: Terminal, pr
 }
 
 async function toRunner(
-  told: Omit<Told, "document">,
+  told: Omit<Told, "document" | "folder">,
   text: string,
   terminal: Terminal,
-  { env }: Pick<Process, "env">,
+  { env, cwd }: Pick<Process, "env" | "cwd">,
 ): Promise<void> {
   const runner = await runnerOf(env);
   if (runner === null) return;
   const line = (said: string) => terminal.announce(said);
   const warn = (said: string) => terminal.say(`warning: ${plain(said)}`);
-  publish(runner, { ...told, document: JSON.stringify(JSON.parse(text)) }, env, line, warn);
+  publish(runner, { ...told, folder: cwd, document: JSON.stringify(JSON.parse(text)) }, env, line, warn);
 }
 
 function interrupted(verb: VerbLine, terminal: Terminal, { signal }: Process): number {
@@ -152,7 +154,7 @@ function outcomeOf({ exit }: Failure): CommandOutcome {
 
 async function terminalOf(process: Process, { quiet, verbose, noColour }: Globals): Promise<Terminal> {
   const { env, stdout, stderr } = process;
-  const isRead = (await runnerOf(env))?.mask !== undefined;
+  const isRead = (await runnerOf(env)) !== null;
   const safe = (stream: Stream) => (isRead ? guarded(stream) : stream);
   return Terminal.open({ ...process, stdout: safe(stdout), stderr: safe(stderr), quiet, verbose, noColour });
 }

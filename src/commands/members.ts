@@ -114,7 +114,11 @@ function hintsOf(
 export function complaintsOf(rows: readonly Row[]): Complaint[] {
   const wrong = rows
     .filter(({ member }) => member.outcome !== "done" && member.outcome !== "waiting")
-    .map(({ member, hints }) => ({ line: `${member.name}: ${member.outcome}: ${member.message}`, hints }));
+    .map(({ member, hints }) => ({
+      secret: member.name,
+      line: `${member.name}: ${member.outcome}: ${member.message}`,
+      hints,
+    }));
   return [...wrong, ...hintsFor(rows.filter(({ member }) => member.outcome === "waiting"))];
 }
 

@@ -7,6 +7,8 @@ import type { Session } from "./session.ts";
 export type Options = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
 
 export interface Complaint {
+  /** Whose; left out: nobody's alone. */
+  readonly secret?: string;
   /** null: the hints alone. */
   readonly line: string | null;
   readonly hints: readonly string[];

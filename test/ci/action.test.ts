@@ -75,7 +75,8 @@ describe("the GitHub Action", () => {
     expect(job.code).toBe(3);
     expect(job.outputs["outcome"]).toBe("blocked");
     expect(job.annotations).toMatchObject([{ level: "error", title: "keyturn: one blocked" }]);
-    expect(job.summary).toContain("| one | ");
+    expect(job.annotations[0]?.message).toContain("\nhint: keyturn ");
+    expect(job.summary).toMatch(/^\| one \| .*<br>hint\\: keyturn .*\|  \|$/m);
     // A stranger's value that was read is masked as well.
     expect(job.masks).toContain("somebody-elses-value");
   });
@@ -86,7 +87,14 @@ describe("the GitHub Action", () => {
     expect(job.code).toBe(2);
     expect(job.outputs["outcome"]).toBe("failed");
     expect(JSON.parse(job.outputs["json"] ?? "").error.code).toMatch(/\w/);
-    expect(job.annotations).toMatchObject([{ level: "error", title: "keyturn run" }]);
+    const place = {
+      level: "error",
+      title: "keyturn run",
+      file: expect.stringMatching(/rotation\.config\.yaml$/),
+      line: "2",
+    };
+    expect(job.annotations.length).toBeGreaterThan(0);
+    for (const one of job.annotations) expect(one).toMatchObject(place);
     expect(job.summary).toContain("### keyturn run: failed");
   });
 

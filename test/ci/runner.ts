@@ -21,6 +21,8 @@ export interface Annotation {
   readonly level: string;
   readonly title: string;
   readonly message: string;
+  readonly file?: string;
+  readonly line?: string;
 }
 
 /** What a job of GitHub Actions would show. */
@@ -105,12 +107,13 @@ export class TestRunner {
       let held = "";
       const line = (said: string) => {
         raw.push(said);
-        const [, command, title, data = ""] = /^::([a-z-]+)(?: title=([^:,]*))?::(.*)$/.exec(said) ?? [];
+        const [, command, words = "", data = ""] = /^::([a-z-]+)(?: ([^:]*))?::(.*)$/.exec(said) ?? [];
         if (command === "add-mask") {
           masks.push(undone(data));
           this.#masks.push(undone(data));
         } else if (command !== undefined) {
-          annotations.push({ level: command, title: undone(title ?? ""), message: undone(data) });
+          const { title = "", ...place } = propertiesIn(words);
+          annotations.push({ level: command, title, message: undone(data), ...place });
         } else log.push(this.#masks.reduce((text, mask) => text.replaceAll(mask, "***"), said));
       };
       stream.setEncoding("utf8").on("data", (text: string) => {
@@ -149,6 +152,12 @@ function joined(one: Job, two: Job): Job {
 /** `${{ inputs.name }}`; what nobody set is empty. */
 function filled(text: string, known: ReadonlyMap<string, string>): string {
   return text.replaceAll(/\$\{\{\s*([\w.-]+)\s*\}\}/g, (_, name: string) => known.get(name) ?? "");
+}
+
+/** `name=value,name=value`, as a command has them before its data. */
+function propertiesIn(words: string): Record<string, string> {
+  const pairs = words.split(",").map((pair) => /^(\w+)=(.*)$/.exec(pair) ?? []);
+  return Object.fromEntries(pairs.map(([, name = "", value = ""]) => [name, undone(value)]));
 }
 
 function undone(text: string): string {

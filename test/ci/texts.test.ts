@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { runnerOf } from "../../src/ci/runner.ts";
+import { publish } from "../../src/ci/publish.ts";
+import { runnerOf, type Runner } from "../../src/ci/runner.ts";
 import { markdownOf, notesOf, type Told } from "../../src/ci/told.ts";
 
 const HOSTILE = "100%\r\n::add-mask::x\n##vso[task.complete]|`<img src=x>`, done: \u001b[31m[a](b)";
@@ -11,6 +12,8 @@ const secret = (name: string, outcome: string, message = "why") => ({
   message,
   until: null,
   nextDue: "2026-03-01T00:00:00Z",
+  rotation: null,
+  hints: [] as readonly string[],
 });
 
 const told = (parts: Partial<Told> = {}): Told => ({
@@ -20,6 +23,7 @@ const told = (parts: Partial<Told> = {}): Told => ({
   findings: [],
   nextDue: "2026-03-01T00:00:00Z",
   failure: null,
+  folder: "/repo/ops",
   document: '{"keyturn":1}',
   summary: true,
   ...parts,
@@ -29,6 +33,13 @@ const runner = async (sign: string) => {
   const found = await runnerOf({ [sign]: "true" });
   if (found === null) throw new Error(`no runner for ${sign}`);
   return found;
+};
+
+const policyInvalid = {
+  code: "policy-invalid",
+  message: "rotation.config.yaml:20:3: issuer is missing\n/else/where.yaml:4:1: stores is missing",
+  hint: "first\nsecond",
+  at: "rotation.config.yaml:20:3",
 };
 
 /** What GitHub's runner makes of a command's data. */
@@ -48,6 +59,15 @@ describe("GitHub Actions", () => {
     expect(lines).toHaveLength(1);
     const [, head, data] = /^::error title=([^:,\n\r]*)::([^\n\r]*)$/.exec(lines[0] as string) ?? [];
     expect([head, undo(data as string)]).toEqual(["keyturn%3A pay failed", HOSTILE]);
+  });
+
+  test("an error of the policy is shown where it stands", async () => {
+    const failing = told({ secrets: [], failure: policyInvalid });
+    const { lines } = (await runner("GITHUB_ACTIONS")).publish(failing, { GITHUB_WORKSPACE: "/repo" }, "u");
+    expect(lines).toEqual([
+      "::error title=keyturn run,file=ops/rotation.config.yaml,line=20,col=3::issuer is missing",
+      "::error title=keyturn run,file=/else/where.yaml,line=4,col=1::stores is missing",
+    ]);
   });
 
   test("a mask survives what the runner does to it", async () => {
@@ -89,6 +109,36 @@ describe("Azure Pipelines", () => {
     expect(lines[1]).toBe("##vso[task.uploadsummary]/agent/temp/keyturn-u.md");
     expect(azure.mask?.("50%")).toBe("##vso[task.setsecret]50%AZP25");
   });
+
+  test("an error of the policy is shown where it stands", async () => {
+    const failure = { ...policyInvalid, message: "a];b.yaml:20:3: issuer is missing" };
+    const { lines } = (await runner("TF_BUILD")).publish(told({ secrets: [], failure }), {}, "u");
+    expect(lines).toEqual([
+      "##vso[task.logissue type=error;sourcepath=/repo/ops/a%5D%3Bb.yaml;linenumber=20;columnnumber=3]" +
+        "keyturn run: issuer is missing%0Ahint: first%0Ahint: second",
+    ]);
+  });
+});
+
+test("with the signs of two systems no value is masked and nothing is told, but for one warning", async () => {
+  const env = { GITHUB_ACTIONS: "true", GITLAB_CI: "true", GITHUB_OUTPUT: "/o", GITHUB_STEP_SUMMARY: "/s" };
+  const both = await runnerOf(env);
+  expect([both?.name, both?.mask]).toEqual(["GitHub Actions and GitLab CI", undefined]);
+  const [lines, warnings]: [string[], string[]] = [[], []];
+  publish(
+    both as Runner,
+    told(),
+    env,
+    (line) => lines.push(line),
+    (line) => warnings.push(line),
+  );
+  expect([lines, warnings]).toEqual([
+    [],
+    [
+      "GITHUB_ACTIONS and GITLAB_CI are set at once: nothing is masked, and neither GitHub Actions nor GitLab CI is " +
+        "told anything; unset what is not so",
+    ],
+  ]);
 });
 
 test("GitLab CI has no words for any of it", async () => {
@@ -111,6 +161,26 @@ describe("notes", () => {
       ["error", "keyturn: a overdue"],
       ["warning", "keyturn: a drift"],
     ]);
+  });
+
+  test("say what helps, where it is known what for", () => {
+    const blocked = { ...secret("pay", "blocked"), hints: ["keyturn adopt pay"] };
+    const finding = { secret: "mail", message: "m", since: null, fails: true };
+    const findings = [
+      { ...finding, reason: "drift" },
+      { ...finding, reason: "unmanaged" },
+      { ...finding, reason: "expiring" },
+    ];
+    const one = { code: "unauthenticated", message: "refused", hint: "set PGPASSWORD", at: null };
+    expect(notesOf(told({ secrets: [blocked], findings, failure: one })).map(({ message }) => message)).toEqual([
+      "why\nhint: keyturn adopt pay",
+      "m\nhint: keyturn rotate mail --repair pushes ours again; keyturn adopt mail accepts theirs",
+      "m",
+      "m",
+      "refused\nhint: set PGPASSWORD",
+    ]);
+    const several = notesOf(told({ secrets: [], failure: policyInvalid })).map(({ message }) => message);
+    expect(several).toEqual(["issuer is missing", "stores is missing"]);
   });
 
   test("of many there are ten, and the last names the rest", () => {
@@ -140,7 +210,37 @@ describe("the summary", () => {
   });
 
   test("of a failed command says what failed", () => {
-    const failure = { code: "policy-invalid", message: "a\nb" };
-    expect(markdownOf(told({ secrets: [], failure, nextDue: null }))).toContain("**policy-invalid**: a b");
+    const failure = { code: "unauthenticated", message: "a", hint: "b", at: null };
+    expect(markdownOf(told({ secrets: [], failure, nextDue: null }))).toContain(
+      "**unauthenticated**: a\n\nhint: b\n",
+    );
+    expect(markdownOf(told({ secrets: [], failure: policyInvalid, nextDue: null }))).toContain(
+      [
+        "**policy-invalid**",
+        "",
+        "- rotation.config.yaml\\:20\\:3\\: issuer is missing",
+        "- /else/where.yaml\\:4\\:1\\: stores is missing",
+        "",
+        "hint: first",
+        "",
+        "hint: second",
+      ].join("\n"),
+    );
+  });
+
+  test("next to what is in flight, or failed, stands no date of the schedule", () => {
+    const secrets = [
+      secret("rests", "done"),
+      { ...secret("flies", "waiting"), rotation: {} },
+      { ...secret("waits", "waiting"), rotation: {}, until: "2026-01-02T00:00:00Z" },
+      { ...secret("fails", "failed"), hints: ["keyturn show fails"] },
+    ];
+    const rows = markdownOf(told({ secrets })).split("\n");
+    expect(rows.filter((row) => /^\| (rests|flies|waits|fails) /.test(row))).toEqual([
+      "| fails | idle | failed | why<br>hint\\: keyturn show fails |  |",
+      "| flies | idle | waiting | why |  |",
+      "| waits | idle | waiting | why | 2026-01-02T00\\:00\\:00Z |",
+      "| rests | idle | done | why | 2026-03-01T00\\:00\\:00Z |",
+    ]);
   });
 });

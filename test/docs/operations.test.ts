@@ -1,8 +1,12 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { REASONS, type ReasonCode } from "../../src/core/reasons.ts";
 import { VERBS } from "../../src/commands/table.ts";
 import { expectGenerated, page, table } from "./generated.ts";
 
+const root = fileURLToPath(new URL("../../", import.meta.url));
 const PAGE = "docs/operations.md";
 const reasons = Object.entries(REASONS) as [ReasonCode, { outcome: string; message: string; hint?: string }][];
 const CHAPTERS: Readonly<Record<string, string>> = {
@@ -30,6 +34,26 @@ test.each(Object.entries(CHAPTERS))("every reason that is %s has its paragraph, 
       .filter(([, one]) => one.outcome === outcome)
       .map(([code]) => code as string)
       .sort(),
+  );
+});
+
+test("every code that a command can fail with is on the page, and no other", () => {
+  const files = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" });
+  const sources = files.filter((file) => file.endsWith(".ts")).map((file) => page(`src/${file}`));
+  const thrown = sources.flatMap((text) =>
+    [...text.matchAll(/new UserError\(\s*"([a-z-]+)"/g)].map(([, code]) => code),
+  );
+  const kinds = /type ProviderErrorKind =([^;]*);/.exec(page("src/core/errors.ts"))?.[1] ?? "";
+  const unknown = [...page("src/config/select.ts").matchAll(/(?:unknown|matches)\("(\w+)"/g)].map(
+    ([, kind]) => `unknown-${kind}`,
+  );
+  const codes = [...thrown, ...[...kinds.matchAll(/"([a-z-]+)"/g)].map(([, kind]) => kind), ...unknown, "bug"];
+  const chapter = page(PAGE).split("## The whole command failed\n")[1]?.split(/^## /m)[0] ?? "";
+  const rows = [...chapter.matchAll(/^\|((?: `[a-z-]+`)+) \|/gm)].flatMap(([, cell = ""]) => [
+    ...cell.matchAll(/[a-z-]+/g),
+  ]);
+  expect(rows.map(([code]) => code).sort()).toEqual(
+    [...new Set(codes)].filter((code = "") => !Object.hasOwn(REASONS, code)).sort(),
   );
 });
 
