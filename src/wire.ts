@@ -38,6 +38,7 @@ export interface World {
 export class Wiring {
   readonly #deps: AdapterDeps;
   #notifiers: Promise<SecretPorts["notifiers"]> | null = null;
+  #hasWarned = false;
   #mask: Promise<Mask | null> | null = null;
 
   constructor(
@@ -62,7 +63,14 @@ export class Wiring {
       lease: this.policy.state.lease,
       isDead: (host, pid, holder = "") => host === runner.host && isDeadHere(holder, pid, space),
       debug: this.world.debug,
+      warn: (line) => this.#warnOnce(line),
     };
+  }
+
+  #warnOnce(line: string): void {
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.world.say(`warning: ${line}`);
   }
 
   /** @throws UserError for a missing reference or settings that do not hold; nothing has been called then. */

@@ -99,7 +99,7 @@ function found(state: SecretState, around: Surroundings): Standing | null {
 }
 
 function heldBy({ holds }: SecretState, now: Now): Hold | undefined {
-  return holds.find(({ until }) => until === null || until > now.wall);
+  return holds.find(({ until }) => until === null || until > now.doc);
 }
 
 function held(state: SecretState, now: Now): Standing | null {

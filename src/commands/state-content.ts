@@ -44,9 +44,15 @@ export function mustBeFree(documents: Content["documents"], deps: EngineDeps): v
  * The document as another place gets it: its clock goes on from where it is, for ages begin anew there, and whoever
  * held a lease or was fenced by an epoch of the old place is so no longer.
  */
-export function carried({ state, age }: Content["documents"][number]): SecretState {
-  const { moved: _, ...kept } = state;
-  return { ...kept, clock: state.clock + age, lease: null, epoch: state.epoch + 1 };
+export function carried(one: Content["documents"][number]): SecretState {
+  const { moved: _, ...kept } = aged(one);
+  return { ...kept, lease: null, epoch: kept.epoch + 1 };
+}
+
+/** Saved once more: its age begins anew, and its clock has gone on for so long. */
+export function aged({ state, age }: Content["documents"][number]): SecretState {
+  const { wall: _, ...kept } = state;
+  return { ...kept, clock: state.clock + age };
 }
 
 /** What a place has of a secret's audit log: its beginning, or all of it; or another one. */

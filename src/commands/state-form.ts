@@ -131,6 +131,7 @@ const state = z.strictObject({
   commitId: text,
   seq: z.number(),
   clock: instant,
+  wall: instant.exactOptional(),
   epoch: z.number(),
   lease: z
     .strictObject({

@@ -4,7 +4,7 @@ import { newState, type Moved, type SecretState } from "../core/model.ts";
 import type { EngineDeps } from "../engine/deps.ts";
 import type { Loaded, Revision, StateBackend } from "../ports/state.ts";
 import { EVERYTHING } from "./choose.ts";
-import { carried, contentOf, copyLogs, logsIn, mustBeFree, occupied } from "./state-content.ts";
+import { aged, carried, contentOf, copyLogs, logsIn, mustBeFree, occupied } from "./state-content.ts";
 import type { Content } from "./state-form.ts";
 import { isElsewhere } from "./state-moved.ts";
 
@@ -103,10 +103,9 @@ class Attempt {
   async leave(documents: readonly Loaded[]): Promise<void> {
     const moved: Moved = { direction: "to", place: this.target.location, id: this.#id };
     for (const before of everythingFirst(documents, null)) {
-      const state = before?.state ?? this.#everything();
-      const after = { ...state, clock: state.clock + (before?.age ?? 0), moved };
+      const after = { ...aged(before ?? { state: this.#everything(), age: 0 }), moved };
       const revision = await put(this.source, after, before?.revision ?? null);
-      if (revision === null) throw changed(state.name);
+      if (revision === null) throw changed(after.name);
       this.#marks.push({ before, after, revision });
     }
     for await (const { state } of this.source.loadAll())
@@ -125,7 +124,7 @@ class Attempt {
   async takeBack(): Promise<void> {
     for (const { before, after, revision } of this.#marks.toReversed()) {
       if (before === null) await this.source.remove(after.name, revision);
-      else await put(this.source, { ...before.state, clock: after.clock }, revision);
+      else await put(this.source, aged(before), revision);
     }
     for (const { after, revision } of this.#copies.toReversed()) await this.target.remove(after.name, revision);
   }

@@ -52,7 +52,7 @@ export function outageAccepted(c: Case, victim: Version): boolean {
 }
 
 export const guardHolds: Check = (c, victim) => {
-  const hold = c.state.holds.find((h) => h.until === null || h.until > c.now.wall);
+  const hold = c.state.holds.find((h) => h.until === null || h.until > c.now.doc);
   // The value of a dead key keeps nobody: where a person overrides holds it goes, too.
   const overridden = (victim.compromised || victim.status === "destroyed") && c.state.incident?.overrideHold;
   if (hold === undefined || isOff(c, "holds") || overridden) return null;

@@ -215,7 +215,7 @@ export interface Hold {
   readonly reason: string;
   readonly by: string;
   readonly at: Instant;
-  /** Wall clock, as the person gave it; null: until `unhold`. */
+  /** null: until `unhold`. */
   readonly until: Instant | null;
 }
 
@@ -306,6 +306,8 @@ export interface SecretState {
   readonly seq: number;
   /** The document's clock at this commit. */
   readonly clock: Instant;
+  /** The clock on the wall of whoever made this commit: another machine's may tell otherwise. */
+  readonly wall?: Instant;
   /** Moves when a person's word takes the work away from whoever is at it, and when a backup comes back. */
   readonly epoch: number;
   readonly lease: Lease | null;

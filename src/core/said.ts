@@ -1,3 +1,4 @@
+import type { Instant } from "./duration.ts";
 import { emit, stillOpen, withRotation, withVersion } from "./edit.ts";
 import type { Intent, SecretState, Version, VersionId } from "./model.ts";
 import { living, versionOf } from "./model.ts";
@@ -97,7 +98,10 @@ export function applyWord(
       return rotate(state, word.repair, by, id, now);
     case "hold":
       return tell(
-        { ...state, holds: [...state.holds, { reason: word.reason, by, at: now.doc, until: word.until }] },
+        {
+          ...state,
+          holds: [...state.holds, { reason: word.reason, by, at: now.doc, until: onDocument(word.until, now) }],
+        },
         { reason: word.reason },
       );
     case "unhold":
@@ -154,6 +158,11 @@ export function applyWord(
       );
     }
   }
+}
+
+/** What a person said by the clock on the wall, on the clock that every machine measures by. */
+function onDocument(wall: Instant | null, now: Now): Instant | null {
+  return wall === null ? null : wall - now.wall + now.doc;
 }
 
 /** One that is still being made, or whose answer was lost, is no longer what the rotation leads to. */

@@ -70,6 +70,8 @@ export interface EngineDeps {
   readonly isDead: (host: string, pid: number, runner?: string) => boolean;
   /** One line for `--verbose`. */
   readonly debug: (line: string) => void;
+  /** For people, who may want to know it once. */
+  readonly warn?: (line: string) => void;
   /** Known to the simulation only: safeguards that are switched off, to prove that each is needed. */
   readonly off?: ReadonlySet<Safeguard>;
 }

@@ -1,4 +1,4 @@
-import type { Instant } from "../core/duration.ts";
+import { formatDuration, type Instant } from "../core/duration.ts";
 import type { Fact } from "../core/facts.ts";
 import type { SecretState } from "../core/model.ts";
 import { newState } from "../core/model.ts";
@@ -16,6 +16,8 @@ interface Reading {
 
 /** ms; clocks that only drift never get there between two commits. */
 const CLOCKS_APART = 1000;
+/** More than machines differ that are kept together. */
+const WALLS_APART = 5 * 60_000;
 
 /**
  * One secret's document in this process: the newest revision known, and the document's clock.
@@ -96,7 +98,7 @@ export class Document {
     const before = this.#revision === null ? await this.#onTopOfLog() : this.#state;
     const options = { guardLeaked: !this.deps.off?.has("compromised-stamp"), mayLand: !this.deps.off?.has("may-land") };
     const changed = facts.reduce((state, fact) => transition(state, fact, now, options), before);
-    const next = seal(changed, this.deps.random(8), this.deps.hash);
+    const next = { ...seal(changed, this.deps.random(8), this.deps.hash), wall: now.wall };
     const saved = await this.deps.state.save(this.name, next, this.#revision);
     if (saved.result === "saved") {
       this.#became(next, saved.revision, 0, read);
@@ -122,6 +124,20 @@ export class Document {
     const read = { mark, ahead: mark - began > CLOCKS_APART ? Number.NEGATIVE_INFINITY : ahead };
     if (loaded === null) this.#became(newState(this.name, this.deps.clock.wall()), null, 0, read);
     else this.#became(loaded.state, loaded.revision, loaded.age, read);
+    this.#compareWalls();
+  }
+
+  /** Durations go by the document's clock, whatever this machine's says; windows and blackouts cannot. */
+  #compareWalls(): void {
+    const { wall, clock } = this.#state;
+    if (wall === undefined) return;
+    const now = this.now();
+    const ahead = now.wall - wall - (now.doc - clock);
+    if (Math.abs(ahead) < WALLS_APART) return;
+    const how = `${formatDuration(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"}`;
+    this.deps.warn?.(
+      `this machine's clock is ${how} the one of whoever worked on ${this.name} last: windows and blackouts go by it; one of the two is wrong`,
+    );
   }
 
   #became(state: SecretState, revision: Revision | null, age: number, { mark, ahead }: Reading): void {

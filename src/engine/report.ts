@@ -148,7 +148,7 @@ export function describeState(
         attempts: v.debt?.attempts ?? 0,
         lastError: v.debt?.lastError ?? null,
       })),
-    holds: state.holds.map((h) => ({ reason: h.reason, by: h.by, at: iso(h.at), until: onClock(h.until) })),
+    holds: state.holds.map((h) => ({ reason: h.reason, by: h.by, at: iso(h.at), until: iso(h.until) })),
     paused:
       state.paused === null ? null : { reason: state.paused.reason, by: state.paused.by, at: iso(state.paused.at) },
     stopped:

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { Document } from "../../src/engine/document.ts";
+import { say } from "../../src/engine/say.ts";
 import { H, S } from "../core/support.ts";
 import { depsOf, Memory, Time } from "./support.ts";
 
@@ -126,4 +127,21 @@ describe("commits", () => {
     expect(events.map(({ previous }) => previous)).toEqual(["", events[0]?.hash, events[1]?.hash]);
     expect(new Set(events.map(({ hash }) => hash)).size).toBe(3);
   });
+});
+
+test("a machine whose clock on the wall is another one says so, and a hold ends by nobody's wall clock", async () => {
+  const deps = depsOf(state);
+  const until = deps.clock.wall() + 30 * 60_000;
+  await say(deps, "payments", { word: "hold", reason: "why", until });
+  const warnings: string[] = [];
+  const hour = 3_600_000;
+  const ahead = { ...deps.clock, wall: () => deps.clock.wall() + hour };
+  const elsewhere = { ...deps, clock: ahead, warn: (line: string) => void warnings.push(line) };
+  const document = await Document.open(elsewhere, "payments");
+  expect(warnings).toEqual([expect.stringMatching(/^this machine's clock is 1 h ahead of the one of /)]);
+  const [hold] = document.state.holds;
+  expect((hold?.until ?? 0) - document.now().doc).toBeGreaterThan(29 * 60_000);
+  const here: string[] = [];
+  await Document.open({ ...deps, warn: (line) => void here.push(line) }, "payments");
+  expect(here).toEqual([]);
 });
