@@ -1,15 +1,13 @@
 import type { SecretPolicy } from "../config/model.ts";
 import type { Duration } from "../core/duration.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
-import { hintOf, REASONS, type ReasonCode } from "../core/reasons.ts";
 import type { Word } from "../core/words.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import { runSecret } from "../engine/run.ts";
 import type { RunOptions } from "../engine/result.ts";
 import { say } from "../engine/say.ts";
-import { failureOf } from "../ui/failure.ts";
 import { worst } from "./exit.ts";
-import { complaintsOf, overview, ranRow, refused, rowOf, withSaid, type Row } from "./members.ts";
+import { complaintsOf, overview, ranRow, refused, rowOf, verdictOf, withSaid, type Row } from "./members.ts";
 import { ProgressLines } from "./progress.ts";
 import { pauseOf } from "./pause.ts";
 import { Crew, type Aside } from "./slots.ts";
@@ -154,14 +152,6 @@ async function guarded<T>(work: () => Promise<T>): Promise<Guarded<T>> {
 
 /** A secret of which nothing is known but what went wrong. */
 export async function failedRow(session: Session, name: string, error: UserError | ProviderError): Promise<Row> {
-  const { code, lines, hints, exit } = failureOf(error);
-  const reason = Object.hasOwn(REASONS, code) ? (code as ReasonCode) : "provider-unavailable";
-  const outcome = exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";
-  const usual = hintOf(reason, name);
-  const row = rowOf(await subjectOf(session, name, null));
-  return withSaid(
-    row,
-    { outcome, reason, message: lines.join("; "), until: null },
-    hints.length > 0 || usual === null ? hints : [usual],
-  );
+  const { hints, ...said } = verdictOf(error, name);
+  return withSaid(rowOf(await subjectOf(session, name, null)), { ...said, until: null }, hints);
 }

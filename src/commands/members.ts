@@ -1,10 +1,12 @@
 import type { SecretPolicy } from "../config/model.ts";
 import type { Instant } from "../core/duration.ts";
 import { newState, type SecretState } from "../core/model.ts";
-import { hintOf, outcomeOf, type Outcome, type ReasonCode } from "../core/reasons.ts";
+import type { ProviderError, UserError } from "../core/errors.ts";
+import { hintOf, outcomeOf, REASONS, type Outcome, type ReasonCode } from "../core/reasons.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { describeState, type StateReport } from "../engine/report.ts";
 import { helpFor, type RunResult } from "../engine/result.ts";
+import { failureOf } from "../ui/failure.ts";
 import type { Paint } from "../ui/table.ts";
 import { table, whole } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
@@ -79,6 +81,20 @@ export function withSaid(
 ): Row {
   const { outcome, reason, message, until } = said;
   return { member: { ...row.member, outcome, reason, message, until }, hints };
+}
+
+/** What a failure in our own words is to one secret: the same in a run's answer and in a worker's metrics. */
+export interface Verdict extends Pick<SecretMember, "outcome" | "reason" | "message"> {
+  readonly hints: readonly string[];
+}
+
+export function verdictOf(error: UserError | ProviderError, name: string): Verdict {
+  const { code, lines, hints, exit } = failureOf(error);
+  const reason = Object.hasOwn(REASONS, code) ? (code as ReasonCode) : "provider-unavailable";
+  const outcome = exit === 3 ? "blocked" : exit === 4 ? "locked" : "failed";
+  const usual = hintOf(reason, name);
+  const helps = hints.length > 0 || usual === null ? hints : [usual];
+  return { outcome, reason, message: lines.join("; "), hints: helps };
 }
 
 /** A word that was refused: in that secret's entry of this document, and nowhere else. */

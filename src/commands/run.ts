@@ -1,6 +1,4 @@
 import type { SecretPolicy } from "../config/model.ts";
-import { dueBy } from "../config/schedule.ts";
-import { isAtRest } from "../core/rest.ts";
 import { relative } from "../ui/time.ts";
 import { advance, failedRow } from "./advance.ts";
 import { choose, selectionOf } from "./choose.ts";
@@ -10,7 +8,7 @@ import { withHeartbeat } from "./heartbeat.ts";
 import { rowOf, type Row, type SecretMember } from "./members.ts";
 import { duration, flag, text, usageError } from "./options.ts";
 import type { Session } from "./session.ts";
-import { subjectOf } from "./subject.ts";
+import { restOf, subjectOf } from "./subject.ts";
 import { verb, type Options, type Report } from "./verb.ts";
 
 /** `--wait` and `--wait-max`. */
@@ -68,7 +66,7 @@ function nextOf(secrets: readonly SecretMember[]): { readonly secret: string; re
 
 /** Those with nothing to do, or nothing that can be done, told by one reading of the state: no adapter is made, no reference resolved for them. */
 async function resting(session: Session, secrets: readonly SecretPolicy[]): Promise<ReadonlyMap<string, Row>> {
-  const readers = [...(await session.policy()).notifiers.keys()];
+  const policy = await session.policy();
   const { read, damaged } = await documentsOf(
     await session.state(),
     secrets.map(({ name }) => name),
@@ -78,9 +76,8 @@ async function resting(session: Session, secrets: readonly SecretPolicy[]): Prom
     const damage = damaged.get(secret.name);
     if (damage !== undefined) rows.set(secret.name, await failedRow(session, secret.name, damage));
     const loaded = read.get(secret.name);
-    if (loaded === undefined || !isAtRest(loaded.state, readers)) continue;
-    const { due } = (await dueBy(secret))(loaded.state, session.now());
-    if (!due || !secret.enabled) rows.set(secret.name, rowOf(await subjectOf(session, secret.name, loaded)));
+    if (loaded === undefined || (await restOf(policy, secret, loaded, session.now())) === "works") continue;
+    rows.set(secret.name, rowOf(await subjectOf(session, secret.name, loaded)));
   }
   return rows;
 }

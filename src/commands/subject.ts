@@ -1,7 +1,8 @@
-import type { SecretPolicy } from "../config/model.ts";
+import type { Policy, SecretPolicy } from "../config/model.ts";
 import { dueBy, startsFrom } from "../config/schedule.ts";
-import type { Instant } from "../core/duration.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretState } from "../core/model.ts";
+import { isAtRest } from "../core/rest.ts";
 import type { SecretRules } from "../core/rules.ts";
 import type { Loaded } from "../ports/state.ts";
 import type { Subject } from "./members.ts";
@@ -28,6 +29,25 @@ export async function subjectOf(
     pausedAll,
     nextDue: await nextDue(policy, loaded?.state ?? null, wall),
   };
+}
+
+/**
+ * How long a secret at rest stays so, ms; null: until a person speaks. `works`: a run has something to do.
+ *
+ * @param loaded null: nobody has managed it yet
+ */
+export async function restOf(
+  { notifiers }: Pick<Policy, "notifiers">,
+  secret: SecretPolicy,
+  loaded: Pick<Loaded, "state"> | null,
+  wall: Instant,
+): Promise<Duration | null | "works"> {
+  if (loaded === null) return secret.schedule === null ? null : "works";
+  if (!isAtRest(loaded.state, [...notifiers.keys()])) return "works";
+  if (!secret.enabled) return null;
+  if ((await dueBy(secret))(loaded.state, wall).due) return "works";
+  const starts = await nextDue(secret, loaded.state, wall);
+  return starts === null ? null : starts - wall;
 }
 
 /** When the schedule lets it start: due, in its window, in no blackout; null: by hand only, or nothing was issued or adopted yet. */

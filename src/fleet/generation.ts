@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
+import type { Verdict } from "../commands/members.ts";
 import { Crew } from "../commands/slots.ts";
 import type { Session } from "../commands/session.ts";
 import type { Policy, SecretPolicy } from "../config/model.ts";
 import type { SecretState } from "../core/model.ts";
-import type { ReasonCode } from "../core/reasons.ts";
 import type { SecretRules } from "../core/rules.ts";
 import type { EngineDeps, SecretPorts } from "../engine/deps.ts";
 import { told, type Call } from "../telemetry/calls.ts";
@@ -17,7 +17,7 @@ export class Generation {
   /** Of secrets whose adapters were made once: they do not change while the policy stays. */
   readonly rules = new Map<string, SecretRules>();
   /** What kept a secret's last turn here from beginning, and at which revision: its document does not tell. */
-  readonly failures = new Map<string, { readonly reason: ReasonCode; readonly seq: number }>();
+  readonly failures = new Map<string, Pick<Verdict, "outcome" | "reason"> & { readonly seq: number }>();
   readonly crowd = new Crowd();
   readonly #marks = new Map<string, string>();
   /** Secret and policy's mark of wakes that others set and this one has replaced. */

@@ -1,9 +1,9 @@
 import { EVERYTHING } from "../commands/choose.ts";
+import { isDamage } from "../commands/documents.ts";
 import { rowOf } from "../commands/members.ts";
-import { subjectOf } from "../commands/subject.ts";
+import { restOf, subjectOf } from "../commands/subject.ts";
 import type { Duration } from "../core/duration.ts";
 import type { UserError } from "../core/errors.ts";
-import { outcomeOf } from "../core/reasons.ts";
 import { versionOf, type SecretState } from "../core/model.ts";
 import type { Now, SecretRules } from "../core/rules.ts";
 import { judge } from "../core/usage.ts";
@@ -12,7 +12,7 @@ import type { Queue, Wake } from "../ports/queue.ts";
 import type { Loaded } from "../ports/state.ts";
 import type { Standing } from "../telemetry/metrics.ts";
 import type { Generation } from "./generation.ts";
-import { isDamage, leaseEnd, LOOK_AGAIN, restOf } from "./turn.ts";
+import { leaseEnd, LOOK_AGAIN } from "./turn.ts";
 
 /** Kept before they are added. */
 const MANY = 500;
@@ -55,7 +55,7 @@ export async function sweep(
     // Whoever held its lease is gone, and what it had set itself to do with it.
     const isLeft = loaded !== null && leftOver(loaded, generation) && (job?.in ?? 0) > 0;
     if (job?.seen === seen && !isLeft) return;
-    const rest = await restOf(generation, secret, loaded, generation.session.now());
+    const rest = await restOf(policy, secret, loaded, generation.session.now());
     // One that ended with its work done leaves nothing to do.
     if (rest === null || (job?.seen === seen && rest !== "works")) return;
     // Set by a worker of another policy, whose word this one has overruled before: only what is late is mended.
@@ -129,7 +129,7 @@ async function standingOf(
   const known = isInOverlap ? (rules ?? (await generation.ports(secret).catch(() => null))?.rules ?? null) : null;
   const failure = generation.failures.get(name);
   const hasFailed = failure !== undefined && failure.seq === (loaded?.state.seq ?? 0);
-  const { outcome, reason } = hasFailed ? { outcome: outcomeOf(failure.reason), reason: failure.reason } : member;
+  const { outcome, reason } = hasFailed ? failure : member;
   return {
     secret: name,
     phase: member.phase,

@@ -1,20 +1,18 @@
 import { randomBytes } from "node:crypto";
 import { EVERYTHING } from "../commands/choose.ts";
+import { isDamage } from "../commands/documents.ts";
+import { verdictOf, type Verdict } from "../commands/members.ts";
 import { pauseOf } from "../commands/pause.ts";
-import { nextDue } from "../commands/subject.ts";
-import { dueBy } from "../config/schedule.ts";
+import { restOf } from "../commands/subject.ts";
 import type { SecretPolicy } from "../config/model.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import { ProviderError, UserError } from "../core/errors.ts";
 import type { SecretState } from "../core/model.ts";
-import { REASONS, type ReasonCode } from "../core/reasons.ts";
-import { isAtRest } from "../core/rest.ts";
 import { siblingId } from "../engine/process-space.ts";
 import type { Progress, RunResult } from "../engine/result.ts";
 import { runSecret } from "../engine/run.ts";
 import type { Wake } from "../ports/queue.ts";
 import type { Loaded } from "../ports/state.ts";
-import { failureOf } from "../ui/failure.ts";
 import type { Generation } from "./generation.ts";
 
 /** Where only the world or a person can help: how soon to look whether somebody did. */
@@ -30,7 +28,7 @@ export interface Turn {
   readonly isPutOff?: true;
   readonly result: RunResult | null;
   /** What kept it from beginning, in words. */
-  readonly failure: { readonly reason: ReasonCode; readonly message: string; readonly hints: readonly string[] } | null;
+  readonly failure: Verdict | null;
   /** When the next one comes; null: the sweep will see when there is anything to do. */
   readonly next: Wake | null;
 }
@@ -44,7 +42,7 @@ export async function takeTurn(
   secret: SecretPolicy,
   onProgress: (progress: Progress) => void,
 ): Promise<Turn> {
-  const { session, engine } = generation;
+  const { session, engine, policy } = generation;
   const everything = (await engine.state.load(EVERYTHING))?.state ?? null;
   generation.crowd.leave(secret);
   let before: Loaded | null;
@@ -52,14 +50,14 @@ export async function takeTurn(
     before = await engine.state.load(secret.name);
   } catch (error) {
     if (!isDamage(error)) throw error;
-    return { result: null, failure: told(error), next: null };
+    return { result: null, failure: verdictOf(error, secret.name), next: null };
   }
   const again = (state: SecretState | null, wait: Duration): Wake => ({
     secret: secret.name,
     in: Math.max(LEAST, wait),
     seen: generation.stamp(secret.name, state, everything),
   });
-  const rest = await restOf(generation, secret, before, session.now());
+  const rest = await restOf(policy, secret, before, session.now());
   if (rest !== "works") return { result: null, failure: null, next: rest === null ? null : again(state(before), rest) };
   let result: RunResult;
   try {
@@ -91,8 +89,8 @@ export async function takeTurn(
     result = await running;
   } catch (error) {
     if (!(error instanceof UserError || error instanceof ProviderError)) throw error;
-    const failure = told(error);
-    generation.failures.set(secret.name, { reason: failure.reason, seq: state(before)?.seq ?? 0 });
+    const failure = verdictOf(error, secret.name);
+    generation.failures.set(secret.name, { ...failure, seq: state(before)?.seq ?? 0 });
     return { result: null, failure, next: again(state(before), error instanceof UserError ? LOOK_AGAIN : TRY_AGAIN) };
   }
   generation.failures.delete(secret.name);
@@ -102,38 +100,13 @@ export async function takeTurn(
   // Another's, or one that this run could not let go of any more.
   const until = leaseEnd(result.state, result.offset) ?? result.until;
   if (until !== null) return { result, failure: null, next: again(result.state, until - now) };
-  const after = await restOf(generation, secret, result.state === null ? null : { state: result.state }, now);
+  const after = await restOf(policy, secret, result.state === null ? null : { state: result.state }, now);
   const wait = after !== "works" ? after : result.outcome === "failed" ? TRY_AGAIN : LOOK_AGAIN;
   return { result, failure: null, next: wait === null ? null : again(result.state, wait) };
 }
 
-function told(error: UserError | ProviderError): NonNullable<Turn["failure"]> {
-  const { code, lines, hints } = failureOf(error);
-  return { reason: code in REASONS ? (code as ReasonCode) : "provider-unavailable", message: lines.join("; "), hints };
-}
-
-/** One document that cannot be read, where the state as such can. */
-export function isDamage(error: unknown): error is UserError {
-  return error instanceof UserError && (error.code === "state-damaged" || error.code === "state-newer");
-}
-
 function state(loaded: Loaded | null): SecretState | null {
   return loaded?.state ?? null;
-}
-
-/** How long a secret at rest stays so; null: until a person speaks. `works`: a run has something to do. */
-export async function restOf(
-  { policy }: Generation,
-  secret: SecretPolicy,
-  loaded: Pick<Loaded, "state"> | null,
-  now: Instant,
-): Promise<Duration | null | "works"> {
-  if (loaded === null) return secret.schedule === null ? null : "works";
-  if (!isAtRest(loaded.state, [...policy.notifiers.keys()])) return "works";
-  if (!secret.enabled) return null;
-  if ((await dueBy(secret))(loaded.state, now).due) return "works";
-  const starts = await nextDue(secret, loaded.state, now);
-  return starts === null ? null : starts - now;
 }
 
 /** When another's lease ends unless it is renewed; wall clock. */

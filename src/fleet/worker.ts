@@ -4,7 +4,6 @@ import { Session } from "../commands/session.ts";
 import { pauseFor } from "../commands/timing.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import { UserError } from "../core/errors.ts";
-import { outcomeOf } from "../core/reasons.ts";
 import type { Progress } from "../engine/result.ts";
 import type { Queue } from "../ports/queue.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -222,7 +221,7 @@ export class Worker {
   /** A line whenever a secret stands in something else. */
   #tell(name: string, { result, failure }: Turn, late: Duration): void {
     const { terminal } = this.session;
-    const outcome = failure === null ? (result?.outcome ?? "done") : outcomeOf(failure.reason);
+    const outcome = failure?.outcome ?? result?.outcome ?? "done";
     const reason = failure?.reason ?? result?.reason ?? "not-due";
     this.#metrics.ran(outcome, reason, late);
     if (result === null && failure === null) return;

@@ -107,6 +107,32 @@ describe.runIf(hasPostgres)("a worker", () => {
     expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
   });
 
+  test(
+    "what keeps one secret from its turn has one name, in a run and in the metrics",
+    { timeout: 60_000 },
+    async () => {
+      const fleet = await fleetOf(2, "refused", ground);
+      fleet.policy("every: 1h");
+      expect((await ground.commands.run(fleet.place, "run", "s2")).code).toBe(0);
+      await fleet.sql(`
+      CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE 'no' USING ERRCODE = '42501'; END $$ LANGUAGE plpgsql;
+      CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON keyturn.keyturn_documents
+        FOR EACH ROW WHEN (NEW.name = 's1') EXECUTE FUNCTION refuse()`);
+      const { code, document } = await ground.commands.json(fleet.place, "run");
+      const { outcome, reason } = document.secrets[0];
+      expect([code, outcome]).toEqual([1, "failed"]);
+      const worker = await fleet.start();
+      await until(async () => {
+        const runs = await fleet.metric(worker, "keyturn_runs_total");
+        return runs.has(`outcome="${outcome}",reason="${reason}"`);
+      }, "its turn ends in the same");
+      await until(async () => {
+        const outcomes = await fleet.metric(worker, "keyturn_secret_outcome");
+        return outcomes.get(`secret="s1",outcome="${outcome}",reason="${reason}"`) === 1;
+      }, "it stands in the same");
+    },
+  );
+
   test("a state that workers cannot share is refused", async () => {
     const fleet = await fleetOf(1, "alone", ground);
     fleet.policy("every: 1h", { state: "type: sqlite, path: .keyturn/state.db" });
