@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { bench, policyOf, type Bench, type Json } from "../cli/harness.ts";
 import { CommandLine } from "../support/command-line.ts";
 import { TestRunner } from "./runner.ts";
@@ -122,6 +123,40 @@ describe("the GitHub Action", () => {
     ]);
     expect(job.outputs["outcome"]).toBe("done");
   });
+
+  test.each([{}, { NODE_ENV: "production" }, { NPM_CONFIG_OMIT: "dev" }])(
+    "a copy that comes without a build builds itself, whatever the job's environment leaves out: %j",
+    async (env) => {
+      const copy = join(b.folder, "copy");
+      const files = {
+        "package.json": JSON.stringify({
+          name: "copy",
+          version: "1.0.0",
+          type: "module",
+          scripts: { prepare: "node build.mjs" },
+          devDependencies: { tool: "file:tool" },
+        }),
+        "tool/package.json": JSON.stringify({ name: "tool", version: "1.0.0", type: "module", exports: "./index.js" }),
+        "tool/index.js": 'export const text = "console.log(`built: ${process.argv.slice(2)}`);";',
+        "build.mjs": `import { text } from "tool";
+          import { mkdirSync, writeFileSync } from "node:fs";
+          mkdirSync("dist");
+          writeFileSync("dist/cli.js", text);`,
+        "bin/keyturn.js": 'await import("../dist/cli.js");',
+      };
+      for (const [name, text] of Object.entries(files)) {
+        mkdirSync(dirname(join(copy, name)), { recursive: true });
+        writeFileSync(join(copy, name), text);
+      }
+      const quiet = { NPM_CONFIG_OFFLINE: "true", NPM_CONFIG_UPDATE_NOTIFIER: "false" };
+      const plain = { cwd: copy, env: { ...b.env, ...quiet }, stdio: "ignore" } as const;
+      execFileSync("npm", ["install", "--package-lock-only", "--ignore-scripts"], plain);
+      const fresh = new TestRunner(b.folder, copy, { ...b.env, ...quiet, ...(env as Record<string, string>) });
+      onTestFinished(() => fresh.remove());
+      const job = await fresh.uses(ACTION, { command: "check", args: "one" });
+      expect([job.code, job.raw]).toEqual([0, expect.stringContaining("built: check,one")]);
+    },
+  );
 });
 
 describe("masks", () => {
