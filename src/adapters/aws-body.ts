@@ -23,6 +23,16 @@ export function ourFields(text: string, { plain, fields }: Layout): SecretValue 
   return Object.keys(found).length === 0 ? null : SecretValue.of(found);
 }
 
+/** Names of members that are not ours, whatever they hold; none where the text is no JSON object. */
+export function otherMembers(text: string, { plain, fields }: Layout): string[] {
+  if (plain) return [];
+  try {
+    return [...membersOf(text).keys()].filter((name) => !Object.hasOwn(fields, name));
+  } catch {
+    return [];
+  }
+}
+
 /** The text with our fields set: every byte that is not ours stays. `text` null: nothing was there. */
 export function withOurFields(text: string | null, value: SecretValue, { plain, fields }: Layout): string {
   const parts = value.reveal();

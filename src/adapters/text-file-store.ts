@@ -87,6 +87,14 @@ export class TextFileStore implements Store {
     return { binding: place === "" ? this.objectKey : `${this.objectKey} ${place}`, findings };
   }
 
+  async others(_ctx: Ctx): Promise<readonly string[]> {
+    return atFile(this.#file, async () => {
+      if (this.#unsuitableFile() !== null) return [];
+      const text = (await this.#snapshot())?.text ?? "";
+      return [...this.#dialect.parse(text).keys()].filter((name) => !Object.hasOwn(this.#fields, name));
+    });
+  }
+
   async current(_ctx: Ctx): Promise<Served | null> {
     return atFile(this.#file, async () => this.#served(await this.#read()));
   }
@@ -137,6 +145,13 @@ export class TextFileStore implements Store {
   /** null: the file is not there. Never a mixture of two contents. */
   async #read(): Promise<Snapshot | null> {
     this.#suitable();
+    const snapshot = await this.#snapshot();
+    const odd = snapshot === null ? null : (this.#dialect.unsuitable?.(snapshot.text) ?? null);
+    if (odd !== null) throw new ProviderError("invalid", "no", `${this.#file}: ${odd}`);
+    return snapshot;
+  }
+
+  async #snapshot(): Promise<Snapshot | null> {
     if (!statSync(this.#file, { throwIfNoEntry: false })) return null;
     const handle = await open(this.#file, "r");
     try {
@@ -144,8 +159,6 @@ export class TextFileStore implements Store {
       const text = await handle.readFile("latin1");
       const ref = refOf(stats);
       if (ref !== refOf(await handle.stat({ bigint: true }))) throw this.#conflict();
-      const odd = this.#dialect.unsuitable?.(text) ?? null;
-      if (odd !== null) throw new ProviderError("invalid", "no", `${this.#file}: ${odd}`);
       return { text, ref, stats };
     } finally {
       await handle.close();
@@ -191,6 +204,10 @@ export class TextFileStore implements Store {
     if (keys.length === 0) return `${this.#file}: the delivery names no fields`;
     const odd = keys.find((key) => !this.#dialect.isName(key));
     if (odd !== undefined) return `${this.#file}: ${JSON.stringify(odd)} is no name that it can hold`;
+    return this.#unsuitableFile();
+  }
+
+  #unsuitableFile(): string | null {
     const stats = statSync(this.#file, { throwIfNoEntry: false });
     if (!stats) {
       const there = this.#dialect.makesFolder || statSync(dirname(this.#file), { throwIfNoEntry: false });

@@ -34,6 +34,11 @@ export function unnamed(data: Data, fields: Fields): SecretValue | null {
   return ours.length === 0 ? null : SecretValue.of(Object.fromEntries(ours));
 }
 
+/** The names of what is not ours. */
+export function otherNames(data: Data | null | undefined, fields: Fields): string[] {
+  return Object.keys(data ?? {}).filter((name) => !Object.hasOwn(fields, name));
+}
+
 /** What is not ours, in a comparable form. */
 export function siblings(data: Data, fields: Fields): string {
   const theirs = Object.entries(data).filter(([name]) => !Object.hasOwn(fields, name));

@@ -1,8 +1,10 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { ProviderError } from "../core/errors.ts";
+import type { SecretState } from "../core/model.ts";
 import { outcomeOf, type ReasonCode } from "../core/reasons.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import { tellsOf } from "../engine/outbox.ts";
+import { overlooked } from "../engine/overlooked.ts";
 import { preview } from "../engine/preview.ts";
 import { outside, type Description, type Finding } from "../ports/context.ts";
 import { hanging, plain } from "../ui/text.ts";
@@ -59,6 +61,7 @@ export const doctor = verb({
       };
       if (newest !== undefined && seen.state !== null && tellsOf(seen.state, newest) === false)
         parts.push({ ...FORGED, secret: secret.name });
+      parts.push(...(await unseen(session, secret, ports, seen.state)));
       examined.push(...parts, rotation);
       const worst = [...parts, rotation].find(({ verdict }) => verdict === "blocks");
       const wall = session.now();
@@ -83,8 +86,13 @@ export const doctor = verb({
       text: ({ style, width }) => {
         const marks = { ok: style.good("ok     "), warning: style.warn("warning"), blocks: style.bad("blocks ") };
         const room = " ".repeat(10);
-        const line = (one: Examined) =>
-          `  ${marks[one.verdict]} ${hanging(room, plain(`${one.part}: ${one.message}`), width).slice(room.length)}`;
+        const line = (one: Examined) => {
+          const text = hanging(room, plain(`${one.part}: ${one.message}`), width).slice(room.length);
+          // Of what blocks, the hint that counts stands below everything.
+          const hint =
+            one.verdict === "warning" && one.hint !== null ? [hanging(`${room}hint: `, plain(one.hint), width)] : [];
+          return [`  ${marks[one.verdict]} ${text}`, ...hint].join("\n");
+        };
         const of = (name: string) => examined.filter(({ secret }) => secret === name);
         return secrets
           .filter(({ name }) => of(name).length > 0)
@@ -129,6 +137,19 @@ async function examine(session: Session, secret: SecretPolicy, ports: SecretPort
     }
   }
   return [...examined, ...warned];
+}
+
+/** What could be in use although the policy does not name it. Where it cannot be looked at, that is told of already. */
+async function unseen(session: Session, secret: SecretPolicy, ports: SecretPorts, state: SecretState | null) {
+  const found = await overlooked(ports, state, outside(session.signal)).catch((error: unknown) => {
+    if (error instanceof ProviderError) return [];
+    throw error;
+  });
+  return found.map(({ delivery, message, hint }): Examined => {
+    const one = secret.deliveries.find(({ id }) => id === delivery);
+    const part = one === undefined ? `issuer ${secret.issuer.type}` : `store ${one.use ?? one.type}: ${one.name}`;
+    return { secret: secret.name, part, verdict: "warning", reason: null, message, hint };
+  });
 }
 
 function verdictOf({ reason, blocks, message, hint }: Finding, strict: boolean) {

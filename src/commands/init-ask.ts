@@ -3,7 +3,7 @@ import { parseDuration } from "../core/duration.ts";
 import type { IssuerAdapter, StoreAdapter } from "../ports/adapter.ts";
 import type { Asker, Choice } from "../ui/ask.ts";
 import type { Catalogue } from "../wire.ts";
-import type { Look } from "./init-look.ts";
+import type { Look, Target } from "./init-look.ts";
 import {
   descriptionOf,
   isCredential,
@@ -22,6 +22,8 @@ export interface Interview {
   /** Of the policy that is there already. */
   readonly stores: ReadonlyMap<string, KnownStore>;
   readonly secrets: ReadonlySet<string>;
+  /** Names that stand in a place of delivery already; none where nobody can look. */
+  readonly namesAt: (adapter: StoreAdapter, target: Target) => Promise<readonly string[]>;
 }
 
 /** What the command line has said already; the rest is asked. */
@@ -101,17 +103,18 @@ async function askDeliveries(with_: Interview, secret: string, fields: readonly 
 }
 
 async function deliveryTo(
-  { names, ...place }: Place,
-  { ask, all }: Interview,
+  { names: seen, ...place }: Place,
+  { ask, all, namesAt }: Interview,
   secret: string,
   fields: readonly string[],
 ): Promise<DeliveryWish> {
   const adapter = all.store.get(place.type) as StoreAdapter;
   const settings = place.use === null ? await complete(ask, adapter, "settings", place.settings, null) : place.settings;
   const delivery = await complete(ask, adapter, "delivery", place.delivery, secret);
+  const names = seen.length > 0 ? seen : await namesAt(adapter, { settings, delivery });
   const mapped: [string, string][] = [];
   for (const field of fields) {
-    const usual = names.find((name) => sameWord(name, field)) ?? field;
+    const usual = [field, ...names].find((name) => names.includes(name) && sameWord(name, field)) ?? field;
     const problem = (text: string) => (text === "" ? "it needs a name" : null);
     mapped.push([await ask.input(`Under which name do they read ${field} there?`, usual, problem), field]);
   }

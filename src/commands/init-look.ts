@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { ProviderError } from "../core/errors.ts";
-import type { AdapterDeps, Discovery } from "../ports/adapter.ts";
+import type { Issue } from "../config/issues.ts";
+import { resolveReferences } from "../config/references.ts";
+import { ProviderError, UserError } from "../core/errors.ts";
+import type { AdapterDeps, Discovery, StoreAdapter } from "../ports/adapter.ts";
 import { outside } from "../ports/context.ts";
 import type { Catalogue, World } from "../wire.ts";
 
@@ -16,13 +18,13 @@ export interface Look {
 
 const LONGEST = 3_000;
 
+function depsOf(folder: string, world: World): AdapterDeps {
+  return { ...world, folder, sleep: async (ms, over) => void (await sleep(ms, null, { signal: over })) };
+}
+
 /** Lets every type that can look round, all at once and for three seconds at the most. Changes nothing. */
 export async function lookRound(all: Catalogue, folder: string, world: World, signal: AbortSignal): Promise<Look[]> {
-  const deps: AdapterDeps = {
-    ...world,
-    folder,
-    sleep: async (ms, over) => void (await sleep(ms, null, { signal: over })),
-  };
+  const deps = depsOf(folder, world);
   const kinds = (["issuer", "store"] as const).flatMap((kind) => [...all[kind].values()].map((one) => ({ kind, one })));
   const looks = kinds.flatMap(({ kind, one: { type, discover } }) =>
     discover === undefined
@@ -35,6 +37,37 @@ export async function lookRound(all: Catalogue, folder: string, world: World, si
         ],
   );
   return Promise.all(looks);
+}
+
+/** Where a delivery would go, its references unresolved. */
+export interface Target {
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly delivery: Readonly<Record<string, unknown>>;
+}
+
+/** Names that stand there already, as far as they can be read with what is at hand; at most three seconds. */
+export async function namesAt(
+  adapter: StoreAdapter,
+  target: Target,
+  folder: string,
+  world: World,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const missing: Issue[] = [];
+  const resolved = resolveReferences(target, [], { env: world.env, folder }, missing);
+  const [settings, delivery] = [
+    adapter.settings.safeParse(resolved.settings),
+    adapter.delivery.safeParse(resolved.delivery),
+  ];
+  if (missing.length > 0 || !settings.success || !delivery.success) return [];
+  try {
+    const place = { secret: "new", fields: {}, mirror: true };
+    const store = adapter.create(settings.data, delivery.data, place, depsOf(folder, world));
+    return await bounded(async (over) => (await store.others?.(outside(over))) ?? [], signal);
+  } catch (error) {
+    if (error instanceof ProviderError || error instanceof UserError) return [];
+    throw error;
+  }
 }
 
 async function bounded<T>(look: (over: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {

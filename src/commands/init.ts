@@ -7,8 +7,8 @@ import { failureOf } from "../ui/failure.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { catalogue, type Catalogue } from "../wire.ts";
 import { doctor } from "./doctor.ts";
-import { everyProblem, interview, nameProblem, type Answered } from "./init-ask.ts";
-import { lookRound } from "./init-look.ts";
+import { everyProblem, interview, nameProblem, type Answered, type Interview } from "./init-ask.ts";
+import { lookRound, namesAt } from "./init-look.ts";
 import { additionOf, deliveryWish, issuerWish, type KnownStore, type Wish } from "./init-wish.ts";
 import { writePolicy } from "./init-write.ts";
 import { text as option, usageError } from "./options.ts";
@@ -17,7 +17,7 @@ import { verb, type Complaint, type Options, type Report } from "./verb.ts";
 
 const NEW = "rotation.config.yaml";
 const EXAMPLE =
-  "keyturn init --yes --name payments --issuer aws-iam,user=payments-app --store aws-secrets-manager,region=eu-west-1,name=prod/payments";
+  "keyturn init --yes --name payments --issuer aws-iam,user=payments-app --store aws-secrets-manager,region=eu-west-1,name=prod/payments,fields.AWS_ACCESS_KEY_ID=accessKeyId,fields.AWS_SECRET_ACCESS_KEY=secretAccessKey";
 
 /** What the flags say, not yet understood. */
 interface Flags {
@@ -116,14 +116,16 @@ async function asked(session: Session, all: Catalogue, known: Known, said: Answe
   const { askerOf } = await import("../ui/ask.ts");
   terminal.live(["looking at what is here …"]);
   const quietly = () => {};
-  const world = { env, now, debug: (line: string) => terminal.debug(line) };
-  const looks = await lookRound(all, cwd, { ...world, announce: quietly, say: quietly }, signal);
+  const world = { env, now, debug: (line: string) => terminal.debug(line), announce: quietly, say: quietly };
+  const looks = await lookRound(all, cwd, world, signal);
   terminal.clear();
   const told = new Map<string, string[]>();
   for (const look of looks) told.set(look.told, [...(told.get(look.told) ?? []), look.type]);
   for (const [text, types] of told) terminal.say(hanging(`${types.join(", ")}: `, plain(text), terminal.proseWidth, 2));
   terminal.say("");
-  return interview({ ask: await askerOf(terminal, signal), all, looks, ...known }, said);
+  const ask = await askerOf(terminal, signal);
+  const names: Interview["namesAt"] = (adapter, target) => namesAt(adapter, target, cwd, world, signal);
+  return interview({ ask, all, looks, namesAt: names, ...known }, said);
 }
 
 async function agreed({ terminal, signal }: Session, question: string): Promise<void> {

@@ -9,10 +9,11 @@ import type { EngineDeps, SecretPorts } from "./deps.ts";
 import { Document } from "./document.ts";
 import { isTaken } from "./lease.ts";
 import { reasonFor } from "./observe.ts";
+import { overlooked } from "./overlooked.ts";
 import { audit } from "./outbox.ts";
 import type { RunResult } from "./result.ts";
 
-type Answer = { readonly reason: ReasonCode; readonly message: string };
+type Answer = { readonly reason: ReasonCode; readonly message: string; readonly hint?: string };
 
 /** Takes over the key that the authority serves now. Every other key stays a stranger; providers are only read. */
 export async function adopt(
@@ -25,16 +26,17 @@ export async function adopt(
     if (!(thrown instanceof ProviderError)) throw thrown;
     return { reason: reasonFor(thrown), message: thrown.message };
   });
-  const hint = hintOf(answer.reason, ports.rules.name);
+  const { reason, message, hint = reason === "unmanaged" ? null : hintOf(reason, ports.rules.name) } = answer;
   const now = document.now();
   return {
     name: ports.rules.name,
-    outcome: outcomeOf(answer.reason),
-    ...answer,
+    outcome: outcomeOf(reason),
+    reason,
+    message,
     until: null,
-    hints: hint === null || answer.reason === "unmanaged" ? [] : [hint],
+    hints: hint === null ? [] : [hint],
     state: document.exists ? document.state : null,
-    actions: answer.reason === "not-due" ? document.state.actions.slice(-1) : [],
+    actions: reason === "not-due" ? document.state.actions.slice(-1) : [],
     offset: now.wall - now.doc,
   };
 }
@@ -64,6 +66,17 @@ async function listed(
   }
 }
 
+/** Nothing stands under the policy's names; what is there all the same may be what consumers use. */
+async function nothingServed(ports: SecretPorts, { state }: Document, ctx: Ctx): Promise<Answer> {
+  const first = `keyturn rotate ${ports.rules.name} issues the first key`;
+  const found = [...(await overlooked(ports, state, ctx))];
+  if (found.length === 0)
+    return { reason: "unmanaged", message: `no store serves anything yet, so there is nothing to adopt; ${first}` };
+  const there = found.map(({ where, message }) => `${where} ${message}`).join("; ");
+  const message = `no store serves anything under the names that the policy gives: ${there}`;
+  return { reason: "unmanaged", message, hint: `${found[0]?.hint}; where nobody uses what is there, ${first}` };
+}
+
 async function takeOver(
   deps: EngineDeps,
   ports: SecretPorts,
@@ -78,11 +91,7 @@ async function takeOver(
   const blocking = issuerIs.findings.find((f) => f.blocks);
   if (blocking !== undefined) return { reason: blocking.reason, message: blocking.message };
   const served = await firstServed(ports, ctx);
-  if (served === null)
-    return {
-      reason: "unmanaged",
-      message: `no store serves anything yet, so there is nothing to adopt; keyturn rotate ${rules.name} issues the first key`,
-    };
+  if (served === null) return nothingServed(ports, document, ctx);
   const named = issuer.identify === undefined ? options.keyId : await issuer.identify(served.value, ctx);
   if (named === null)
     return { reason: "identity-mismatch", message: `the value that consumers are served is no key of this owner` };

@@ -29,6 +29,8 @@ export interface Store {
   permissions?(): readonly Permission[];
   /** The provider's regions that it is read from, replicas included, where it has such. */
   regions?(ctx: Ctx): Promise<readonly string[]>;
+  /** Names that stand there beside ours, in any order; none of their values. Missing: the object is ours alone. */
+  others?(ctx: Ctx): Promise<readonly string[]>;
   /** What consumers get. null: proven absent. Only for proof `value`; others throw `invalid`. */
   current(ctx: Ctx): Promise<Served | null>;
   /**

@@ -70,6 +70,13 @@ export function storeContract(name: string, options: StoreContractOptions, make:
       }
     });
 
+    it("names what stands beside its own fields, and none of those", async () => {
+      if (store.others === undefined) return;
+      const before = [...(await store.others(ctx()))].sort();
+      await store.put("v1", value(1), null, ctx());
+      expect([...((await place.open().others?.(ctx())) ?? [])].sort()).toEqual(before);
+    });
+
     it("keeps the ref while nothing is written", async () => {
       const ref = await store.put("v1", value(1), null, ctx());
       expect((await store.current(ctx()))?.ref).toBe(ref);

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CreateAccessKeyCommand, CreateUserCommand, IAMClient, ListAccessKeysCommand } from "@aws-sdk/client-iam";
@@ -29,6 +29,8 @@ describe.runIf(isThere)("init, with AWS and Vault around", () => {
     for (const UserName of ["payments-app", "reports"]) await iam.send(new CreateUserCommand({ UserName }));
     await iam.send(new CreateAccessKeyCommand({ UserName: "payments-app" }));
     await secrets.send(new CreateSecretCommand({ Name: "prod/payments", SecretString: "{}" }));
+    const SecretString = JSON.stringify({ AWS_ACCESS_KEY_ID: "", AWS_SECRET_ACCESS_KEY: "", other: 1 });
+    await secrets.send(new CreateSecretCommand({ Name: "prod/named", SecretString }));
     await bao.must("POST", "sys/auth/approle", { type: "approle" });
     await bao.must("POST", "auth/approle/role/shop", { token_policies: "default" });
   });
@@ -90,6 +92,45 @@ describe.runIf(isThere)("init, with AWS and Vault around", () => {
     expect(keys.map(({ AccessKeyId }) => AccessKeyId)).toContain(served.accessKeyId);
     const kv = await bao.must("GET", "secret/data/apps/payments");
     expect(kv.data.accessKeyId).toBe(served.accessKeyId);
+  });
+
+  test("offers the names that stand there already", async () => {
+    const pty = at("init", "--name", "named", "--issuer", "aws-iam,user=reports", "--every", "90d");
+    await pty.answer(/Where do its consumers read it\?/, "prod/named");
+    await pty.answer(/❯ secret prod\/named \(aws-secrets-manager\)/, ENTER);
+    await pty.answer(/Under which name do they read accessKeyId there\?.*AWS_ACCESS_KEY_ID/, ENTER);
+    await pty.answer(/Under which name do they read secretAccessKey there\?.*AWS_SECRET_ACCESS_KEY/, ENTER);
+    await pty.answer(/And where else\?/, ENTER);
+    await pty.answer(/Write this to rotation\.config\.yaml\?/, ENTER);
+    expect(await pty.code).toBe(0);
+    expect(readFileSync(join(folder, "rotation.config.yaml"), "utf8")).toMatch(/AWS_ACCESS_KEY_ID: accessKeyId/);
+  });
+
+  test("names that nobody reads are told: of the store, and the key that is in use", async () => {
+    const { AccessKey: key } = await iam.send(new CreateAccessKeyCommand({ UserName: "reports" }));
+    const SecretString = JSON.stringify({ KEY: key?.AccessKeyId, SECRET: key?.SecretAccessKey, other: "x" });
+    await secrets.send(new CreateSecretCommand({ Name: "prod/used", SecretString }));
+    const store = `aws-secrets-manager,region=${REGION},name=prod/used`;
+    const pty = at("init", "--yes", "--name", "used", "--issuer", "aws-iam,user=reports", "--store", store);
+    expect(await pty.code).toBe(0);
+    const told = [
+      /prod\/used:?\s+holds\s+other\s+names\s+and\s+none\s+of\s+ours:\s+KEY,\s+SECRET,\s+other/,
+      new RegExp(`not\\s+ours:\\s+${key?.AccessKeyId}`),
+    ];
+    for (const text of told) expect(pty.screen()).toMatch(text);
+    const adopt = at("adopt", "used");
+    expect(await adopt.code).toBe(3);
+    for (const text of told) expect(adopt.screen()).toMatch(text);
+    expect(adopt.screen()).not.toContain("no store serves anything yet");
+    expect(pty.raw() + adopt.raw()).not.toContain(key?.SecretAccessKey);
+    const file = join(folder, "rotation.config.yaml");
+    const policy = readFileSync(file, "utf8").replace(
+      /^( +)name: prod\/used$/m,
+      "$&\n$1fields: { KEY: accessKeyId, SECRET: secretAccessKey }",
+    );
+    writeFileSync(file, policy);
+    const again = at("adopt", "used");
+    expect(await again.code).toBe(0);
   });
 
   test("Ctrl-C leaves nothing, whichever the question", async () => {

@@ -6,7 +6,7 @@ import type { SecretValue } from "../../core/secret-value.ts";
 import type { StoreAdapter } from "../../ports/adapter.ts";
 import type { AwsPermission, Ctx, Description } from "../../ports/context.ts";
 import type { Ref, Served, StagedStore } from "../../ports/store.ts";
-import { about, ourFields, withOurFields } from "../aws-body.ts";
+import { about, otherMembers, ourFields, withOurFields } from "../aws-body.ts";
 import { awsAt, place, region, type Aws, type AwsPlace } from "../aws.ts";
 import { describeSecret, permissionsOf } from "../aws-secret-checks.ts";
 import {
@@ -81,6 +81,11 @@ class SecretsManagerStore implements StagedStore {
   async regions(ctx: Ctx): Promise<readonly string[]> {
     const info = this.#info === null ? await this.#describe(ctx) : this.#info.of;
     return [this.aws.region, ...(info?.replicas ?? [])];
+  }
+
+  async others(ctx: Ctx): Promise<readonly string[]> {
+    const text = (await this.#look(ctx))?.text ?? null;
+    return text === null ? [] : otherMembers(text, this.place.layout);
   }
 
   async current(ctx: Ctx): Promise<Served | null> {

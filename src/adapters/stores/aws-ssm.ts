@@ -5,7 +5,7 @@ import type { SecretValue } from "../../core/secret-value.ts";
 import type { AdapterDeps, StoreAdapter } from "../../ports/adapter.ts";
 import type { AwsPermission, Ctx, Description, Finding } from "../../ports/context.ts";
 import type { Ref, Served, Store } from "../../ports/store.ts";
-import { about, ourFields, withOurFields, type Layout } from "../aws-body.ts";
+import { about, otherMembers, ourFields, withOurFields, type Layout } from "../aws-body.ts";
 import { allowed, partitionOf, permissionFindings, probed } from "../aws-permissions.ts";
 import { accountFindings, awsAt, place, region, type Aws } from "../aws.ts";
 import { InTurn } from "../in-turn.ts";
@@ -101,6 +101,11 @@ class SsmStore implements Store {
 
   regions(): Promise<readonly string[]> {
     return Promise.resolve([this.aws.region]);
+  }
+
+  async others(ctx: Ctx): Promise<readonly string[]> {
+    const held = await this.#get(this.place.name, ctx);
+    return held === null ? [] : otherMembers(held.text, this.place.layout);
   }
 
   async current(ctx: Ctx): Promise<Served | null> {

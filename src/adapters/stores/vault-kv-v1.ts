@@ -7,7 +7,7 @@ import { isAbsent, read } from "../vault-answer.ts";
 import { segments } from "../vault-connection.ts";
 import type { Vault } from "../vault.ts";
 import { describeKv } from "../vault-kv-check.ts";
-import { named, unnamed, type Data } from "../vault-kv-data.ts";
+import { named, otherNames, unnamed, type Data } from "../vault-kv-data.ts";
 import type { KvPlace } from "../vault-kv-place.ts";
 
 /** Numbers are kept as they were written, digit by digit: 12345678901234567890, 1.0. */
@@ -50,6 +50,10 @@ export class KvV1Store implements Store {
     return [
       this.vault.permission("read what is served, and replace it", `${mount}/${path}`, ["create", "read", "update"]),
     ];
+  }
+
+  async others(ctx: Ctx): Promise<readonly string[]> {
+    return otherNames((await this.#read(ctx)).data, this.place.fields);
   }
 
   async current(ctx: Ctx): Promise<Served | null> {

@@ -7,7 +7,7 @@ import { isAbsent, isCasRefusal, read } from "../vault-answer.ts";
 import { segments } from "../vault-connection.ts";
 import type { Vault, VaultCall } from "../vault.ts";
 import { describeKv } from "../vault-kv-check.ts";
-import { named, siblings, unnamed, type Data } from "../vault-kv-data.ts";
+import { named, otherNames, siblings, unnamed, type Data } from "../vault-kv-data.ts";
 import type { KvPlace } from "../vault-kv-place.ts";
 
 /** Also keeps a version id from leading out of its folder. */
@@ -81,6 +81,10 @@ export class KvV2Store implements StagedStore {
       line("hold versions that are not served yet", `${mount}/data/${staging}/${secret}/*`, ["create", "read"]),
       line("discard versions that are dead", `${mount}/metadata/${staging}/${secret}/*`, ["delete"]),
     ];
+  }
+
+  async others(ctx: Ctx): Promise<readonly string[]> {
+    return otherNames((await this.#main(ctx))?.data, this.place.fields);
   }
 
   async current(ctx: Ctx): Promise<Served | null> {
