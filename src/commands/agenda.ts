@@ -12,33 +12,47 @@ export interface Start {
   readonly delayedBy: string | null;
 }
 
+export interface Agenda {
+  /** In their order in time. */
+  readonly starts: readonly Start[];
+  /** Secrets that start more often than is listed: the last start that is. */
+  readonly truncated: readonly Pick<Start, "secret" | "at">[];
+}
+
 /** More than anybody reads of one secret. */
 const MOST = 1000;
 
 /**
- * Every start of these secrets before `until`, in their order in time. Each later one counts from the start before
+ * Every start of these secrets before `until`, of each secret a thousand at most. Each later one counts from the start before
  * it, as if no rotation began by hand, and none failed.
  */
 export async function agendaOf(
   secrets: readonly { readonly policy: SecretPolicy; readonly state: SecretState | null }[],
   now: Instant,
   until: Instant,
-): Promise<readonly Start[]> {
+): Promise<Agenda> {
   const starts: Start[] = [];
+  const truncated: Pick<Start, "secret" | "at">[] = [];
   for (const { policy, state } of secrets) {
     if (policy.schedule === null || !policy.enabled) continue;
     const after = await dueAfter(policy);
     let due = (await dueBy(policy))(state ?? { versions: [] }, now).at ?? now;
-    for (let count = 0; count < MOST; count++) {
+    for (let [count, last] = [0, now]; ; count++) {
       const ready = Math.max(due, now);
       const at = startsFrom(policy, ready);
       if (at > until) break;
+      if (count === MOST) {
+        truncated.push({ secret: policy.name, at: last });
+        break;
+      }
+      last = at;
       starts.push({ secret: policy.name, at, delayedBy: at === ready ? null : whyNot(policy, ready) });
       due = after(at);
       if (due <= at) break;
     }
   }
-  return starts.sort((a, b) => a.at - b.at || (a.secret < b.secret ? -1 : 1));
+  starts.sort((a, b) => a.at - b.at || (a.secret < b.secret ? -1 : 1));
+  return { starts, truncated };
 }
 
 function whyNot({ schedule, blackouts }: SecretPolicy, at: Instant): string {

@@ -86,7 +86,7 @@ async function agenda(
   const now = session.now();
   const names = secrets.map(({ name }) => name);
   const documents = await documentsOf(await session.state(), names);
-  const starts = await agendaOf(
+  const { starts, truncated } = await agendaOf(
     secrets.map((policy) => ({ policy, state: documents.read.get(policy.name)?.state ?? null })),
     now,
     until,
@@ -95,8 +95,14 @@ async function agenda(
   return {
     ...report,
     outcome: "done",
-    complaints: [],
-    member: { calendar: starts.map((one) => ({ ...one, at: iso(one.at) })) },
+    complaints: truncated.map(({ secret, at }) => ({
+      line: `${secret} starts more often than can be listed: nothing of it is after ${iso(at)}`,
+      hints: [],
+    })),
+    member: {
+      calendar: starts.map((one) => ({ ...one, at: iso(one.at) })),
+      truncated: truncated.map(({ secret, at }) => ({ secret, after: iso(at) })),
+    },
     text: ({ width, style }) =>
       starts.length === 0
         ? "nothing starts by schedule until then"

@@ -61,6 +61,21 @@ describe("plan --until", () => {
     ])
       expect((await b.run("plan", ...wrong)).code).toBe(2);
   });
+
+  test("a list that is cut short says where", async () => {
+    b.policy(policyOf("http://127.0.0.1:1", { every: "1h" }).replace("  one:\n", "  one:\n    schedule: 15m\n"));
+    const whole = await b.json("plan", "--until", "10d");
+    expect([whole.document.calendar.length, whole.document.truncated]).toEqual([961 + 241, []]);
+    const { code, document } = await b.json("plan", "--until", "30d");
+    const of = (name: string) => document.calendar.filter(({ secret }: Json) => secret === name);
+    expect([code, of("one").length, of("two").length]).toEqual([0, 1000, 721]);
+    const after = of("one").at(-1).at;
+    expect(document.truncated).toEqual([{ secret: "one", after }]);
+    const { stdout, stderr } = await b.run("plan", "--until", "30d", "--format", "ics");
+    expect(stdout.match(/BEGIN:VEVENT/g)).toHaveLength(1721);
+    expect(stderr).toMatch(/^keyturn: one starts more often than can be listed: nothing of it is after 20\S+Z$/m);
+    expect((await b.run("plan", "--until", "10d")).stderr).not.toContain("more often");
+  });
 });
 
 test("a run with nothing due reads the state once: references stay unresolved, no provider is asked", async () => {
