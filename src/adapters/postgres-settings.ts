@@ -6,6 +6,7 @@ import type { PoolConfig } from "pg";
 import * as z from "zod";
 import { UserError } from "../core/errors.ts";
 import { credential, path, type AdapterDeps } from "../ports/adapter.ts";
+import { queryOf } from "./state-url.ts";
 
 const SSLMODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 
@@ -54,6 +55,8 @@ const QUERY: Readonly<Record<string, keyof PostgresSettings>> = {
   schema: "schema",
 };
 
+export const URL_KEYS = Object.keys(QUERY);
+
 /** `postgres://user:password@host:port/database?sslmode=verify-full`; null for another URL, or one that says more. */
 export function settingsOfUrl(url: string): z.input<typeof settings> | null {
   // The scheme is none that URL knows, so a host may be left out.
@@ -85,6 +88,7 @@ export function settingsOfUrl(url: string): z.input<typeof settings> | null {
 /** Where and how, with what the environment adds. */
 export interface Server {
   readonly location: string;
+  readonly address: string;
   readonly sslmode: (typeof SSLMODES)[number];
   readonly user: string;
   /** For `pg`, but for `ssl` and `password`. */
@@ -104,11 +108,15 @@ export function serverOf(options: PostgresSettings, { env, folder }: AdapterDeps
   if (sslmode === undefined) throw wrong(`PGSSLMODE is none of ${SSLMODES.join(", ")}`);
   // A socket of this machine speaks no TLS.
   const isSocket = host.startsWith("/");
-  const shown = isSocket
-    ? `/${encodeURIComponent(database)}?host=${host}&port=${port}&`
-    : `${host.includes(":") ? `[${host}]` : host}:${port}/${encodeURIComponent(database)}?`;
+  const shown = isSocket ? "" : `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const path = `/${encodeURIComponent(database)}`;
+  const { schema, sslrootcert, sslcert, sslkey } = options;
+  const socket = isSocket ? { host, port: String(port) } : {};
+  const set = options.sslmode ?? (env["PGSSLMODE"] ? sslmode : undefined);
+  const how = { ...socket, sslmode: set, sslrootcert, sslcert, sslkey, schema };
   return {
-    location: `postgres://${shown}schema=${options.schema}`,
+    location: `postgres://${shown}${path}${queryOf({ ...socket, schema })}`,
+    address: `postgres://${encodeURIComponent(user)}@${shown}${path}${queryOf(how)}`,
     sslmode: isSocket ? "disable" : sslmode,
     user,
     password: options.password ?? (env["PGPASSWORD"] || undefined),

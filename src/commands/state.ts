@@ -22,7 +22,7 @@ export const migrate = verb({
       throw new UserError("usage", `the state is in ${source.location} already`, { exit: 2 });
     const { content, before } = await move(source, target, await session.engineOn(source));
     return reportOf(content, before ? "had migrated" : "migrated", `${source.location} to ${target.location}`, [
-      `name ${target.location} in the policy, or by --state; the old state is kept, and says where it went`,
+      `name ${target.address ?? target.location} in the policy, or by --state; the old state is kept, and says where it went`,
     ]);
   },
 });

@@ -130,5 +130,7 @@ export interface StateAdapter<S extends z.ZodObject = z.ZodObject> {
   readonly settings: S;
   /** Settings out of `--state URL`, or null when the URL is not of this kind. */
   fromUrl(url: string): z.input<S> | null;
+  /** What the query of a URL may say. Left out: URLs of this kind have none. */
+  readonly urlKeys?: readonly string[];
   create(settings: z.output<S>, deps: AdapterDeps): Promise<StateBackend>;
 }

@@ -19,8 +19,10 @@ export interface Loaded {
  * a backend that does not answer throws `ProviderError` `unavailable`.
  */
 export interface StateBackend {
-  /** For people: where the state lives. No password. */
+  /** Which place this is, for people too: the same text by whatever way it is reached. No password. */
   readonly location: string;
+  /** What leads here from any machine, in a policy or by `--state`; no password. Left out: `location` does. */
+  readonly address?: string;
   /**
    * Every document, in any order, each as it was at some time of the reading: no snapshot. Those that cannot be read
    * keep nobody from the others: one of them is thrown, as `load` would, once all the others were handed out.

@@ -369,6 +369,19 @@ describe.runIf(there)("postgres", () => {
 });
 
 describe("postgres URLs", () => {
+  it("one place has one location, and an address that leads there from anywhere, without the password", async () => {
+    const full = "postgres://ops%40x:swordfish@h:6543/d?sslmode=require&sslrootcert=system&schema=keyturn";
+    const [one, other] = [await open(full), await open("postgres://h:6543/d", { PGUSER: "me", PGSSLMODE: "disable" })];
+    expect([one.location, other.location]).toEqual(Array(2).fill("postgres://h:6543/d?schema=keyturn"));
+    expect(one.address).toBe(full.replace(":swordfish", ""));
+    expect(other.address).toBe("postgres://me@h:6543/d?sslmode=disable&schema=keyturn");
+    expect((await open(other.address as string)).address).toBe(other.address);
+    const socket = await open("postgres:///d?host=/run/pg&user=me");
+    expect(socket.location).toBe("postgres:///d?host=/run/pg&port=5432&schema=keyturn");
+    expect(socket.address).toBe("postgres://me@/d?host=/run/pg&port=5432&schema=keyturn");
+    expect((await open(socket.address as string)).address).toBe(socket.address);
+  });
+
   it.each([
     ["postgres://h/d", { host: "h", database: "d" }],
     [

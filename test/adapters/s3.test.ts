@@ -81,6 +81,7 @@ describe.runIf(there)("s3", () => {
     const name = await bucket();
     const state = await open(name, { prefix: "/ops/keyturn/" });
     expect(state.location).toBe(`s3://${name}/ops/keyturn`);
+    expect(adapter.fromUrl(state.address as string)).toMatchObject({ bucket: name, prefix: "ops/keyturn" });
     await saved(state);
     await (await open(name, { prefix: "" })).save("other", newState("other", 0), null);
     const entry = { secret: "payments", seq: 1, previous: "", hash: "a", at: 1, actor: "t", type: "started", data: {} };
@@ -249,6 +250,23 @@ describe("s3 URLs", () => {
     ],
   ])("%s", (url, expected) => {
     expect(adapter.fromUrl(url)).toEqual(expected);
+  });
+
+  it("one place has one location, and an address that leads there from anywhere", async () => {
+    const created = (url: string, env = {}) =>
+      adapter.create(adapter.settings.parse(adapter.fromUrl(url)), depsOf(env));
+    const given = "s3://bucket/a?region=eu-west-1&profile=ops+team&kmsKey=alias/keyturn";
+    const [plain, full] = [await created("s3://bucket/a", { AWS_REGION: "eu-west-1" }), await created(given)];
+    expect([plain.location, full.location]).toEqual(["s3://bucket/a", "s3://bucket/a"]);
+    expect(plain.address).toBe("s3://bucket/a?region=eu-west-1");
+    expect(full.address).toBe("s3://bucket/a?region=eu-west-1&profile=ops%20team&kmsKey=alias/keyturn");
+    expect((await created(full.address as string)).address).toBe(full.address);
+    expect(adapter.fromUrl(full.address as string)).toEqual(adapter.fromUrl(given));
+    const bare = await adapter.create(adapter.settings.parse({ bucket: "bucket", prefix: "" }), depsOf({}));
+    expect(bare.address).toBe("s3://bucket?prefix=&region=us-east-1");
+    expect((await created(bare.address as string)).location).toBe(bare.location);
+    const server = "s3://bucket/a?region=us-east-1&endpoint=http://127.0.0.1:9000";
+    expect((await created("s3://bucket/a?endpoint=http://127.0.0.1:9000")).address).toBe(server);
   });
 
   it.each(["s3:bucket", "s3://", "s3://UPPER", "s3://bucket?colour=red", "s3://bucket?region=mars"])(

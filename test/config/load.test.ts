@@ -345,6 +345,38 @@ describe("state", () => {
     await expect(settings("", "oracle:swordfish")).rejects.toMatchObject({ code: "state-url", options: { exit: 2 } });
     await expect(settings("", "oracle:swordfish")).rejects.not.toThrow("swordfish");
   });
+
+  test("a URL of the command line holds references as the policy's does", async () => {
+    const open = async (url: string, env = {}) => resolveState((await load("version: 1\n", { env })).policy, url);
+    const { settings } = await open("postgres://me:${env:DB}@h/d", { DB: "swordfish" });
+    expect(settings).toMatchObject({ user: "me", password: "swordfish", host: "h" });
+    const refused = async (url: string) => open(url).catch(({ code, message }) => [code, message]);
+    expect(await refused("postgres://me:${env:DB}@h/d")).toEqual([
+      "credentials-missing",
+      "the state URL: environment variable DB is not set",
+    ]);
+    expect(await refused("postgres://me:${env:DB")).toEqual([
+      "state-url",
+      "the state URL holds a broken reference: write ${env:NAME} or ${file:PATH}",
+    ]);
+  });
+
+  test("an unknown key of a URL is named, with what was probably meant", async () => {
+    const refused = async (url: string) =>
+      resolveState((await load("version: 1\n")).policy, url).catch(({ code, message }) => [code, message]);
+    expect(await refused("postgres://h/d?sslmde=disable")).toEqual([
+      "state-url",
+      'the state URL has an unknown key "sslmde": did you mean "sslmode"?',
+    ]);
+    expect(await refused("s3://b/p?colour=red")).toEqual([
+      "state-url",
+      'the state URL has an unknown key "colour": known are prefix, region, endpoint, profile, kmsKey',
+    ]);
+    expect(await refused("vault-kv:p?sword%20fish=1")).toEqual([
+      "state-url",
+      "the state URL has an unknown key: known are mount, address, namespace",
+    ]);
+  });
 });
 
 test("of thousands of warnings the first are placed and told, the others counted", async () => {

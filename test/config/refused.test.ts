@@ -288,6 +288,11 @@ const cases: [string, string, string][] = [
     'rotation.config.yaml:2:8: state: is no state URL such as sqlite:.keyturn/state.db: did you mean "sqlite"?',
   ],
   [
+    "a state URL with an unknown key",
+    "version: 1\nstate: s3://ops/p?regoin=eu-west-1\n",
+    'rotation.config.yaml:2:8: state: has an unknown key "regoin": did you mean "region"?',
+  ],
+  [
     "a password in the state URL",
     'version: 1\nstate: { url: "sqlite://me:swordfish@host/db" }\n',
     "rotation.config.yaml:2:15: state.url: a password stands in this URL in clear",

@@ -5,7 +5,7 @@ import { readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
 import { NoAnswer, Postgres, type Row } from "../postgres.ts";
 import { foundation, isBegun, migrations, taken } from "./postgres-migrations.ts";
-import { serverOf, settings, settingsOfUrl, type PostgresSettings } from "../postgres-settings.ts";
+import { serverOf, settings, settingsOfUrl, URL_KEYS, type PostgresSettings } from "../postgres-settings.ts";
 
 /** Documents that are fetched at once. */
 const PAGE = 200;
@@ -21,6 +21,7 @@ const AGE = "greatest(0, floor(extract(epoch FROM clock_timestamp() - saved_at) 
  */
 class PostgresState implements StateBackend {
   readonly location: string;
+  readonly address: string;
   readonly audit: AuditLog;
   readonly #place: StatePlace;
   readonly #postgres: Postgres;
@@ -31,6 +32,7 @@ class PostgresState implements StateBackend {
   constructor(options: PostgresSettings, deps: AdapterDeps) {
     const server = serverOf(options, deps);
     this.location = server.location;
+    this.address = server.address;
     this.#place = new StatePlace(server.location);
     this.#postgres = new Postgres(server, this.#place);
     this.#name = options.schema;
@@ -220,5 +222,6 @@ export const adapter: StateAdapter<typeof settings> = {
   type: "postgres",
   settings,
   fromUrl: settingsOfUrl,
+  urlKeys: URL_KEYS,
   create: async (options, deps) => new PostgresState(options, deps),
 };

@@ -8,6 +8,7 @@ import type { AuditEntry, AuditLog, Loaded, Revision, StateBackend } from "../..
 import { awsAt, place, region } from "../aws.ts";
 import { inOrder, readable } from "../in-order.ts";
 import { StatePlace } from "../state-place.ts";
+import { queryOf } from "../state-url.ts";
 import { S3Objects, type Condition, type Held, type Listed } from "./s3-objects.ts";
 
 /** What is inside of an object, beside its content. */
@@ -32,6 +33,7 @@ const DIGITS = 12;
  */
 class S3State implements StateBackend {
   readonly location: string;
+  readonly address: string;
   readonly audit: AuditLog;
   readonly #objects: S3Objects;
   readonly #place: StatePlace;
@@ -43,7 +45,13 @@ class S3State implements StateBackend {
     const endpoint = at.endpoint === undefined ? "" : `?endpoint=${at.endpoint}`;
     this.location = `s3://${bucket}/${this.#prefix}${endpoint}`;
     this.#place = new StatePlace(this.location);
-    this.#objects = new S3Objects(awsAt(at, deps), { name: bucket, kmsKey, owner: expect?.account }, this.#place);
+    const aws = awsAt(at, deps);
+    const { endpoint: server, profile } = at;
+    // A URL's path has room for neither no prefix nor these signs.
+    const inPath = /^[^?#]+$/.test(this.#prefix);
+    const how = { ...(!inPath && { prefix: this.#prefix }), region: aws.region, endpoint: server, profile, kmsKey };
+    this.address = `s3://${bucket}${inPath ? `/${this.#prefix}` : ""}${queryOf(how)}`;
+    this.#objects = new S3Objects(aws, { name: bucket, kmsKey, owner: expect?.account }, this.#place);
     this.audit = {
       append: (entries) => this.#append(entries),
       read: (secret, limit) => this.#readAudit(secret, limit),
@@ -246,5 +254,6 @@ export const adapter: StateAdapter<typeof settings> = {
   type: "s3",
   settings,
   fromUrl,
+  urlKeys: ["prefix", "region", "endpoint", "profile", "kmsKey"],
   create: async (options, deps) => new S3State(options, deps),
 };

@@ -248,5 +248,6 @@ export const adapter: StateAdapter<typeof settings> = {
   type: "vault-kv",
   settings,
   fromUrl,
+  urlKeys: ["mount", "address", "namespace"],
   create: async (options, deps) => new VaultKvState(options, deps),
 };
