@@ -20,6 +20,26 @@ const TRY_AGAIN: Duration = 1000;
 /** A wake that fails is the sweep's business soon enough. */
 const ATTEMPTS = 3;
 
+/** So many queues work in this process; the first of them takes the console away, the last gives it back. */
+let atWork = 0;
+let voices = {};
+
+/** The library writes to the console what goes wrong below it: people are told in our own words, by `failed`. */
+async function unheard<T>(work: () => Promise<T>): Promise<T> {
+  if (atWork === 0) {
+    const { error, trace, warn } = console;
+    voices = { error, trace, warn };
+    Object.assign(console, { error: () => {}, trace: () => {}, warn: () => {} });
+  }
+  atWork += 1;
+  try {
+    return await work();
+  } finally {
+    atWork -= 1;
+    if (atWork === 0) Object.assign(console, voices);
+  }
+}
+
 /**
  * graphile-worker, in a schema of its own beside the state's: one job for each secret, its key the secret's name, its
  * one flag what was known of the secret. It listens, which comes to nothing behind PgBouncer: then it polls alone.
@@ -85,7 +105,11 @@ export class GraphileQueue implements Queue {
   }
 
   /** Whatever ends the library's loop, a server that is away for long above all: it is started again. */
-  async work(working: Working): Promise<void> {
+  work(working: Working): Promise<void> {
+    return unheard(() => this.#work(working));
+  }
+
+  async #work(working: Working): Promise<void> {
     const { signal, failed } = working;
     while (!signal.aborted) {
       try {

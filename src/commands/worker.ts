@@ -15,8 +15,6 @@ export const worker = verb({
     const { Worker } = await import("../fleet/worker.ts");
     if (!isLoopback(options.host))
       session.terminal.say("warning: this is plain HTTP on an address that others reach: it tells them secrets' names");
-    // The queue's library writes there what goes wrong below it, which is told in our own words.
-    for (const name of ["error", "trace", "warn"] as const) console[name] = () => {};
     const worker = new Worker(options, session);
     const reload = (): void => void worker.reload();
     process.on("SIGHUP", reload);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { GraphileQueue } from "../../src/adapters/graphile-queue.ts";
 import { settings, settingsOfUrl } from "../../src/adapters/postgres-settings.ts";
 import { startGate } from "../support/gate.ts";
@@ -127,6 +127,11 @@ describe.runIf(hasPostgres)("the queue on graphile-worker", () => {
   test("a server that is gone when several turns end, and comes back: it works on", { timeout: 60_000 }, async () => {
     const gate = await startGate(postgres.port);
     const queue = queueOf(await postgres.database(), gate.port);
+    const heard: unknown[] = [];
+    const { error, trace, warn } = console;
+    onTestFinished(() => void Object.assign(console, { error, trace, warn }));
+    const hear = (...words: unknown[]): void => void heard.push(...words);
+    Object.assign(console, { error: hear, trace: hear, warn: hear });
     await queue.prepare();
     const worker = at(queue, 6);
     const secrets = ["a", "b", "c", "d", "e", "f"];
@@ -134,6 +139,7 @@ describe.runIf(hasPostgres)("the queue on graphile-worker", () => {
     await queue.add(wakes);
     await until(() => worker.woken.length === secrets.length);
     await gate.set("shut");
+    console.trace("as the library does when one of its own workers ends");
     worker.letGo();
     await sleep(3000);
     await gate.set("open");
@@ -145,6 +151,10 @@ describe.runIf(hasPostgres)("the queue on graphile-worker", () => {
     expect(worker.woken.toSorted()).toEqual(secrets);
     worker.stop();
     await worker.ended;
+    // What is said there meanwhile is the library's, and not for people.
+    expect(heard).toEqual([]);
+    console.error("heard again");
+    expect(heard).toEqual(["heard again"]);
     await queue.close();
     await gate.close();
   });
