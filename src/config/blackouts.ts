@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Duration, Instant } from "../core/duration.ts";
+import { CalendarError } from "./calendar-error.ts";
 import { valueIssue } from "./issues.ts";
 import type { Gathered } from "./parts.ts";
 import { instantOf } from "./window.ts";
@@ -41,8 +42,11 @@ export function blackoutsFor(all: readonly Blackout[], tags: readonly string[]):
 
 /** The one that lasts longest of those that hold at an instant. */
 export function blackoutAt(blackouts: readonly Blackout[], at: Instant): Blackout | null {
-  const holding = blackouts.filter(({ from, to }) => from <= at && at < to);
-  return holding.reduce<Blackout | null>((a, b) => (a === null || b.to > a.to ? b : a), null);
+  let longest: Blackout | null = null;
+  // A plain loop: a thousand secrets ask for each day of a year.
+  for (const one of blackouts)
+    if (one.from <= at && at < one.to && (longest === null || one.to > longest.to)) longest = one;
+  return longest;
 }
 
 /** One entry of `blackouts`, as the policy's schema lets it pass. */
@@ -74,10 +78,15 @@ export async function buildBlackouts(entries: readonly Entry[], now: Instant, ga
       const text = readFileSync(resolve(gathered.folder, ics), "utf8");
       all.push(...(await readCalendar(text, zone, now)).map((one) => ({ ...one, tags })));
     } catch (error) {
-      const isFile = error instanceof Error && "syscall" in error;
-      const problem = isFile ? "cannot be read" : "is no calendar (iCalendar, RFC 5545) that can be understood";
-      gathered.issues.push(valueIssue([...at, "ics"], problem));
+      const hint = error instanceof CalendarError ? error.hint : undefined;
+      gathered.issues.push(valueIssue([...at, "ics"], problemOf(error), hint));
     }
   }
   return all;
+}
+
+function problemOf(error: unknown): string {
+  if (error instanceof CalendarError) return error.message;
+  const isFile = error instanceof Error && "syscall" in error;
+  return isFile ? "cannot be read" : "is no calendar (iCalendar, RFC 5545) that can be understood";
 }

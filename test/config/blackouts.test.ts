@@ -80,6 +80,15 @@ describe("blackouts", () => {
     ]);
   });
 
+  test("a calendar that cannot be read surely is told by its event, with a way out", async () => {
+    const days = ["DTSTART;VALUE=DATE:20250130", "RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"];
+    const policy = policyWith(SECRET, "blackouts: [{ ics: freeze.ics }]\n");
+    const error = await refusal({ "rotation.config.yaml": policy, "freeze.ics": calendar(event(...days)) });
+    expect(error.message).toContain("blackouts[0].ics: event 1 has a recurrence rule that never comes");
+    expect(error.options.hints?.join()).toContain("name the days of the freeze");
+    expect(error.options.exit).toBe(2);
+  });
+
   test.each([
     ["neither dates nor a file", "{ reason: x }", "blackouts[0]: needs `from` and `to`, or `ics`"],
     [
