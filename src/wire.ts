@@ -283,7 +283,7 @@ export async function openTraces(world: World): Promise<Traces | null> {
   const warn = (line: string): void => world.say(`warning: ${line}`);
   try {
     const { post, resource } = senderOf(world.env);
-    return new Traces(async (spans) => post(otlp(spans, resource)), warn);
+    return new Traces(async (spans) => post(otlp(spans, resource)), warn, world.now);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     warn(`traces: ${error.message}`);

@@ -46,7 +46,11 @@ export class Generation {
   }
 
   async ports(secret: SecretPolicy): Promise<SecretPorts> {
-    const ports = told(secret, await this.session.ports(secret), this.called);
+    const ports = told(secret, await this.session.ports(secret), {
+      heard: this.called,
+      now: this.session.process.now,
+      notifiers: this.policy.notifiers,
+    });
     this.rules.set(secret.name, ports.rules);
     return ports;
   }

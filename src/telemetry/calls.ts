@@ -1,4 +1,4 @@
-import type { SecretPolicy } from "../config/model.ts";
+import type { Policy, SecretPolicy } from "../config/model.ts";
 import { ProviderError, type ProviderErrorKind } from "../core/errors.ts";
 import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretPorts } from "../engine/deps.ts";
@@ -24,45 +24,52 @@ export interface Call {
   readonly result: "ok" | ProviderErrorKind;
 }
 
-type Tell = (call: Call) => void;
+export interface Listener {
+  readonly heard: (call: Call) => void;
+  /** Wall clock. */
+  readonly now: () => Instant;
+  /** By name; of those that are left out no type is told. */
+  readonly notifiers?: Policy["notifiers"];
+}
 
 /** The same ports, with each call told when it has ended. */
-export function told(secret: SecretPolicy, ports: SecretPorts, tell: Tell): SecretPorts {
+export function told(secret: SecretPolicy, ports: SecretPorts, listener: Listener): SecretPorts {
+  const { notifiers: types } = listener;
   const about = { secret: secret.name, subject: null, place: null };
   const issuer = { ...about, port: "issuer", type: secret.issuer.type } as const;
   const places = new Map(secret.deliveries.map(({ id, type, name }) => [id, { type, place: name }]));
   const stores = [...ports.stores].map(([id, store]) => {
     const { type = "", place = null } = places.get(id) ?? {};
-    return [id, around(store, { ...about, port: "store", type, place }, tell)] as const;
+    return [id, around(store, { ...about, port: "store", type, place }, listener)] as const;
   });
   const entries = secret.usage === "none" ? [] : secret.usage;
   const monitors = [...ports.monitors].map(([id, monitor]) => {
     const type = entries[Number(id)]?.type ?? "";
     return [
       id,
-      around(monitor, { ...about, port: "usage", type: type === "issuer" ? issuer.type : type }, tell),
+      around(monitor, { ...about, port: "usage", type: type === "issuer" ? issuer.type : type }, listener),
     ] as const;
   });
   return {
     ...ports,
-    issuer: around(ports.issuer, issuer, tell),
+    issuer: around(ports.issuer, issuer, listener),
     stores: new Map(stores),
     monitors: new Map(monitors),
     notifiers: ports.notifiers.map((one) => ({
       ...one,
-      notifier: around(one.notifier, { ...about, port: "notifier", type: one.name }, tell),
+      notifier: around(one.notifier, { ...about, port: "notifier", type: types?.get(one.name)?.type ?? "" }, listener),
     })),
     runHook: (call, signal) => {
       const { point, id, rotationId: rotation } = call;
       const what = { ...about, port: "hook", type: point, operation: "run", subject: id, rotation } as const;
-      return timed(what, tell, () => ports.runHook(call, signal));
+      return timed(what, listener, () => ports.runHook(call, signal));
     },
   };
 }
 
 type About = Omit<Call, "operation" | "rotation" | "began" | "took" | "result">;
 
-function around<T extends object>(adapter: T, about: About, tell: Tell): T {
+function around<T extends object>(adapter: T, about: About, listener: Listener): T {
   // Classes have private members, so what is called has to be the adapter itself.
   return new Proxy(adapter, {
     get(target, name) {
@@ -74,15 +81,19 @@ function around<T extends object>(adapter: T, about: About, tell: Tell): T {
         if (ctx === undefined) return call();
         const subject = typeof args[0] === "string" ? args[0] : null;
         const what = { ...about, operation: String(name), subject, rotation: ctx.rotationId };
-        return timed(what, tell, async () => call());
+        return timed(what, listener, async () => call());
       };
     },
   });
 }
 
-async function timed<T>(what: Omit<Call, "began" | "took" | "result">, tell: Tell, work: () => Promise<T>): Promise<T> {
-  const [began, mark] = [Date.now(), performance.now()];
-  const end = (result: Call["result"]): void => tell({ ...what, began, took: performance.now() - mark, result });
+async function timed<T>(
+  what: Omit<Call, "began" | "took" | "result">,
+  { heard, now }: Listener,
+  work: () => Promise<T>,
+): Promise<T> {
+  const [began, mark] = [now(), performance.now()];
+  const end = (result: Call["result"]): void => heard({ ...what, began, took: performance.now() - mark, result });
   try {
     const answer = await work();
     end("ok");

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SecretPolicy } from "../config/model.ts";
-import type { Duration } from "../core/duration.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretPorts } from "../engine/deps.ts";
 import type { Progress } from "../engine/result.ts";
 import { told, type Call } from "./calls.ts";
@@ -38,10 +38,11 @@ export class Traces {
   constructor(
     private readonly send: Send,
     private readonly warn: (line: string) => void,
+    private readonly now: () => Instant,
   ) {}
 
   watched(secret: SecretPolicy, ports: SecretPorts): SecretPorts {
-    return told(secret, ports, (call) => this.#call(call));
+    return told(secret, ports, { heard: (call) => this.#call(call), now: this.now });
   }
 
   /** Something was told of a run: perhaps that it has ended a rotation. */

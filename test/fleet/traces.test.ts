@@ -146,6 +146,7 @@ test("a collector that comes back gets what was kept for it", async () => {
       else await new Promise((_, reject) => (end = () => reject(new Error("away"))));
     },
     (line) => warnings.push(line),
+    Date.now,
   );
   const store = { discard: async () => {} } as unknown as Store;
   const ports = { issuer: {}, stores: new Map([["a", store]]), monitors: new Map(), notifiers: [] };
@@ -167,8 +168,8 @@ test("a collector that comes back gets what was kept for it", async () => {
 
 test("the rotation as a whole is told of by whoever ended it, and by nobody who comes later", async () => {
   const told: Span[] = [];
-  const one = new Traces(async (some) => void told.push(...some), expect.unreachable);
-  const other = new Traces(async (some) => void told.push(...some), expect.unreachable);
+  const one = new Traces(async (some) => void told.push(...some), expect.unreachable, Date.now);
+  const other = new Traces(async (some) => void told.push(...some), expect.unreachable, Date.now);
   const last = { id: "r1", reason: "scheduled", startedAt: 1000, endedAt: 5000, outcome: "done" };
   const seen = (type: string | null, state: object) =>
     ({ name: "s", state, ...(type !== null && { event: { type, at: 5000, wall: 65_000 } }) }) as unknown as Progress;

@@ -90,7 +90,8 @@ describe.runIf(hasPostgres)("a worker", () => {
 
   test("its pages", async () => {
     const fleet = await fleetOf(2, "pages", ground);
-    fleet.policy("every: 1h");
+    const listener = await startListener();
+    fleet.policy("every: 1h", { more: `notifiers: { team-a: { type: webhook, url: "${listener.url}" } }\n` });
     const worker = await fleet.start();
     await fleet.allDone(NONE, 20_000);
     await sleep(2500);
@@ -103,6 +104,10 @@ describe.runIf(hasPostgres)("a worker", () => {
     expect(page).toMatch(
       /^keyturn_provider_calls_total\{port="issuer",type="api-keys",operation="issue",result="ok"\} 2$/m,
     );
+    expect(page).toMatch(
+      /^keyturn_provider_calls_total\{port="notifier",type="webhook",operation="send",result="ok"\} /m,
+    );
+    expect(page).not.toContain("team-a");
     if (hasPromtool) execFileSync("promtool", ["check", "metrics"], { input: page });
     expect((await fleet.end(worker, "SIGTERM")).code).toBe(0);
   });
