@@ -1,8 +1,10 @@
+import type { Instant } from "../core/duration.ts";
 import { valueIssue, type Issue } from "./issues.ts";
 import { nearest, suggestion } from "./nearest.ts";
 import { formatPath, own, valueAt, type Path } from "./path.ts";
 import type { Gathered } from "./parts.ts";
-import { cronTimes } from "./schedule.ts";
+import type { Schedule } from "./model.ts";
+import { cronTimes, longestGap, meetsWindow } from "./schedule.ts";
 import type { SecretDraft } from "./secrets.ts";
 
 /** What only shows when the parts of a policy are held against each other. */
@@ -10,11 +12,13 @@ export async function crossCheck(
   raw: Record<string, unknown>,
   secrets: readonly SecretDraft[],
   notifiers: Iterable<string>,
+  now: Instant,
   gathered: Gathered,
 ): Promise<void> {
   const names = [...notifiers];
   const found: Issue[] = [];
   const crons = new Map<string, Promise<string | null>>();
+  const odd = new Map<string, Promise<readonly string[]>>();
   for (const { policy } of secrets) {
     /** Where a rule was written: by the secret, or for all. */
     const rule = (group: string, key: string): Path => {
@@ -36,6 +40,16 @@ export async function crossCheck(
       if (!crons.has(key)) crons.set(key, cronProblem(cron, zone));
       const problem = await crons.get(key);
       if (problem) found.push(valueIssue(rule("schedule", "cron"), problem));
+      else {
+        const all = JSON.stringify([cron, zone, schedule.window?.text, schedule.spread]);
+        if (!odd.has(all)) odd.set(all, oddities({ ...schedule, cron }, now));
+        for (const text of (await odd.get(all)) ?? [])
+          gathered.warnings.push(valueIssue(["secrets", policy.name, "schedule"], text));
+      }
+    }
+    if (schedule?.every != null && schedule.spread >= schedule.every) {
+      const text = "the spread that it inherits is not shorter than every";
+      found.push(valueIssue(["secrets", policy.name, "schedule"], text, "give it a `spread` of its own"));
     }
     found.push(...consumerIssues(policy, names));
   }
@@ -70,6 +84,18 @@ function sharedOwners(secrets: readonly SecretDraft[], gathered: Gathered): void
     const issue = valueIssue(at, `is the same owner as that of ${other}: ${why}`, hint);
     (fits ? gathered.warnings : gathered.issues).push(issue);
   }
+}
+
+const TWO_YEARS = 2 * 366 * 86_400_000;
+
+/** Where what a secret says and what it inherits do not go together. */
+async function oddities(schedule: Schedule & { readonly cron: string }, now: Instant): Promise<string[]> {
+  const odd: string[] = [];
+  if (!(await meetsWindow(schedule, now, now + TWO_YEARS)))
+    odd.push(`no time of the cron expression lies in its window, ${schedule.window?.text}: each waits until it opens`);
+  if (schedule.spread > 0 && schedule.spread >= (await longestGap(schedule, now)))
+    odd.push("its spread is as long as the time from one moment of the cron expression to the next, or longer");
+  return odd;
 }
 
 async function cronProblem(cron: string, zone: string): Promise<string | null> {

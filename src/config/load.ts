@@ -71,7 +71,7 @@ export async function loadPolicy(options: LoadOptions): Promise<LoadedPolicy> {
     buildSecret(String(name), value, rules, stores, gathered),
   );
   const state = await buildState(raw.state, gathered);
-  await crossCheck(raw, present(secrets), notifiers.keys(), gathered);
+  await crossCheck(raw, present(secrets), notifiers.keys(), now, gathered);
   for (const { policy } of blackouts.length === 0 ? [] : present(secrets)) {
     const planned = { ...policy, blackouts: blackoutsFor(blackouts, policy.tags) };
     if (policy.schedule !== null && startsFrom(planned, now) > now + A_YEAR)

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import type { Cron } from "croner";
-import type { Instant } from "../core/duration.ts";
+import type { Duration, Instant } from "../core/duration.ts";
 import type { SecretState, Version } from "../core/model.ts";
 import type { Due } from "../core/rules.ts";
 import { blackoutAt, type Blackout } from "./blackouts.ts";
-import type { SecretPolicy } from "./model.ts";
+import type { Schedule, SecretPolicy } from "./model.ts";
 import { opensAt, type Window } from "./window.ts";
 
 type Scheduled = Pick<SecretPolicy, "name" | "schedule" | "blackouts">;
@@ -90,6 +90,39 @@ export async function cronTimes(expression: string, zone: string): Promise<(afte
     crons.set(key, (cron = new croner.Cron(expression, { timezone: zone, paused: true })));
   }
   return (after) => cron.nextRun(new Date(after))?.getTime() ?? null;
+}
+
+/** With a cron expression. */
+type Timed = Schedule & { readonly cron: string };
+
+/** Whether its times before `until`, with its spread, ever meet its window. No such times at all: nothing is amiss. */
+export async function meetsWindow({ cron, zone, window, spread }: Timed, from: Instant, until: Instant) {
+  const next = await cronTimes(cron, zone);
+  let time = next(from);
+  if (window === null || time === null || time >= until) return true;
+  while (time !== null && time < until) {
+    const opens = opensAt(window, time);
+    if (opens <= time + spread) return true;
+    // No time before it can meet the window; one that is nearer to it than the spread may.
+    time = next(Math.max(time, opens - spread - 1));
+  }
+  return false;
+}
+
+/** Gaps that are looked at: of an expression with days of the week and of the month, a few differ. */
+const GAPS = 12;
+
+/** The longest time from one of its moments to the next, by a clock that never changes. */
+export async function longestGap({ cron }: Timed, from: Instant): Promise<Duration> {
+  const next = await cronTimes(cron, "UTC");
+  let longest = 0;
+  let time = next(from);
+  for (let gap = 0; gap < GAPS && time !== null; gap++) {
+    const after: Instant | null = next(time);
+    longest = Math.max(longest, after === null ? Infinity : after - time);
+    time = after;
+  }
+  return longest;
 }
 
 /** From 0 to 1, the same for the same name on every machine. */

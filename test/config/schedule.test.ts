@@ -4,6 +4,7 @@ import type { Schedule } from "../../src/config/model.ts";
 import { dueBy, startsFrom } from "../../src/config/schedule.ts";
 import { opensAt, parseWindow, type Window } from "../../src/config/window.ts";
 import { version } from "../core/support.ts";
+import { ISSUER, load, policyWith, refusal, STORES } from "./support.ts";
 
 const HOUR = 3_600_000;
 const at = (text: string) => Date.parse(text);
@@ -15,6 +16,38 @@ function window(text: string): Window {
   return parsed;
 }
 const opens = (text: string, from: string) => show(opensAt(window(text), at(from)));
+
+describe("what does not go together is told where the policy is checked", () => {
+  const defaults = 'defaults: { schedule: { every: 90d, spread: 7d, window: "Mon-Fri 09:00-16:00 Europe/Berlin" } }\n';
+  const told = async (schedule: string, top = defaults) =>
+    (await load(policyWith(`${ISSUER}\n${STORES}\nschedule: ${schedule}`, top))).warnings.map(({ message }) => message);
+  const APART = /^secrets\.payments\.schedule: no time of the cron expression lies in its window, Mon-Fri/;
+  const LONG = /^secrets\.payments\.schedule: its spread is as long as the time from one moment/;
+
+  test.each([
+    [
+      "a weekly time that the inherited window leaves out",
+      '{ cron: "30 2 * * Sat", zone: Europe/Berlin, spread: 1h }',
+      [APART],
+    ],
+    ["every minute of an hour outside of it", '{ cron: "* 2 * * *", spread: 0s }', [APART]],
+    ["seconds, too", '{ cron: "* * 2 * * *", spread: 0s }', [APART]],
+    ["a weekly one with the inherited spread of a week", '{ cron: "30 10 * * Mon" }', [LONG]],
+    ["a daily one with the spread of a day", '{ cron: "0 2 * * *", spread: 1d, window: "Mon 09:00-09:30" }', [LONG]],
+    ["a time in the window", '{ cron: "30 9 * * Mon", zone: Europe/Berlin, spread: 1d }', []],
+    ["rarely in the window: the 29th of February", '{ cron: "0 12 29 2 *", spread: 0s, window: "00:00-24:00" }', []],
+    ["in the window by its spread", '{ cron: "30 2 1 * *", zone: Europe/Berlin }', []],
+    ["its own window", '{ cron: "30 2 * * Sat", spread: 1h, window: "Sat 02:00-04:00" }', []],
+    ["an age", "100d", []],
+  ])("%s", async (_, schedule, expected) => {
+    expect(await told(schedule)).toEqual(expected.map((text) => expect.stringMatching(text)));
+  });
+
+  test("an inherited spread that is longer than the age would start again and again", async () => {
+    const { message } = await refusal(policyWith(`${ISSUER}\n${STORES}\nschedule: 5d`, defaults));
+    expect(message).toContain("secrets.payments.schedule: the spread that it inherits is not shorter than every");
+  });
+});
 
 describe("windows", () => {
   test.each([
