@@ -1,9 +1,12 @@
 import type { Applied, ProviderErrorDetail, ProviderErrorKind } from "../core/errors.ts";
 import { ProviderError } from "../core/errors.ts";
+import type { AdapterDeps } from "../ports/adapter.ts";
 import { retryAfterOf } from "./http.ts";
 
 const CREDENTIALS_HINT =
   "sign in again (`aws sso login`, new environment variables), or name a `profile` in the policy";
+const JOB_HINT =
+  "let a step before this one sign in: aws-actions/configure-aws-credentials, with `permissions: { id-token: write }`";
 const THROTTLED_HINT = "AWS takes no more of these calls for now: `run` goes on later, or ask for a higher quota";
 const KMS_HINT = "the caller needs kms:GenerateDataKey and kms:Decrypt for the KMS key, and the key has to be enabled";
 
@@ -130,8 +133,9 @@ function codeIn({ name, Code: code }: SdkError): string {
  * never.
  *
  * @param action `iam:CreateAccessKey`
+ * @param env tells where somebody has to sign in
  */
-export function failureOfAws(error: unknown, action: string, mutates: boolean): ProviderError {
+export function failureOfAws(error: unknown, action: string, mutates: boolean, env: AdapterDeps["env"]): ProviderError {
   if (error instanceof ProviderError) return error;
   const { $metadata: metadata, $response: response } = (error ?? {}) as SdkError;
   const status = typeof metadata?.httpStatusCode === "number" ? metadata.httpStatusCode : null;
@@ -150,7 +154,7 @@ export function failureOfAws(error: unknown, action: string, mutates: boolean): 
   const detail: ProviderErrorDetail = {
     ...(typeof requestId === "string" && /^[\w-]{1,64}$/.test(requestId) && { requestId }),
     ...(retryAfter !== null && { retryAfter }),
-    ...hintOf(kind, code, error),
+    ...hintOf(kind, code, error, env),
   };
   return new AwsFailure(code, kind, applied, `${action}: ${why}${answered ? ` (${status})` : ""}`, detail);
 }
@@ -172,9 +176,14 @@ function kindOf(status: number | null): ProviderErrorKind {
   return status !== null && status >= 400 && status < 500 && status !== 408 ? "invalid" : "unavailable";
 }
 
-function hintOf(kind: ProviderErrorKind, code: string, error: unknown): { readonly hint?: string } {
+function hintOf(
+  kind: ProviderErrorKind,
+  code: string,
+  error: unknown,
+  env: AdapterDeps["env"],
+): { readonly hint?: string } {
   if (code === "RequestTimeTooSkewed") return { hint: "this machine's clock is wrong: set it" };
-  if (kind === "unauthenticated") return { hint: CREDENTIALS_HINT };
+  if (kind === "unauthenticated") return { hint: env["GITHUB_ACTIONS"] === "true" ? JOB_HINT : CREDENTIALS_HINT };
   if (kind === "throttled") return { hint: THROTTLED_HINT };
   if (code === "DecryptionFailure" || code === "EncryptionFailure") return { hint: KMS_HINT };
   if (code === "OptInRequired") return { hint: "the region is not enabled for this account" };

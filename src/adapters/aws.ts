@@ -138,7 +138,7 @@ export class Aws {
       return output;
     } catch (error) {
       if (error instanceof ProviderError) throw this.#ours(error);
-      const failure = failureOfAws(error, action, sending.mutates);
+      const failure = failureOfAws(error, action, sending.mutates, this.deps.env);
       if (failure.kind === "throttled") limiter.throttled(place, failure.detail.retryAfter ?? null);
       else limiter.succeeded();
       if (failure.kind === "unauthenticated") this.#credentials.forget();
@@ -166,7 +166,7 @@ export class Aws {
     try {
       return await this.#credentials.get();
     } catch (error) {
-      throw failureOfAws(error, "AWS", false);
+      throw failureOfAws(error, "AWS", false, this.deps.env);
     }
   }
 

@@ -29,8 +29,8 @@ export interface AdminClientOptions {
 
 /**
  * An admin call did not succeed. `code`: the authority's own word (`quota`, `exists`, `unknown-client`,
- * `unknown-key`, `scope`, `invalid`, `unauthenticated` …), `unreachable` when nothing came back (a change may have
- * been made all the same), `not-an-authority` when something else answered.
+ * `unknown-key`, `scope`, `invalid`, `unauthenticated` …), `not-listening` when nobody was there to hear it,
+ * `unreachable` when nothing came back (a change may have been made all the same), `not-an-authority` when something else answered.
  */
 export class AdminCallFailed extends Error {
   override readonly name = "AdminCallFailed";
@@ -87,7 +87,7 @@ export class AdminClient {
       });
       answer = await response.json();
     } catch (error) {
-      throw new AdminCallFailed(error instanceof SyntaxError ? "not-an-authority" : "unreachable");
+      throw new AdminCallFailed(wordFor(error));
     }
     const refusal = refused.safeParse(answer);
     if (refusal.success) throw new AdminCallFailed(refusal.data.error.code);
@@ -95,4 +95,11 @@ export class AdminClient {
     if (!result.success) throw new AdminCallFailed("not-an-authority");
     return result.data;
   }
+}
+
+/** Where there was no connection, nothing can have been done. */
+function wordFor(error: unknown): string {
+  if (error instanceof SyntaxError) return "not-an-authority";
+  const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+  return code === "ECONNREFUSED" || code === "ENOTFOUND" ? "not-listening" : "unreachable";
 }

@@ -169,10 +169,11 @@ const FAILURES: Readonly<Record<string, readonly [message: string, exit: 1 | 2, 
     "names begin with a letter or a digit and go on with up to 62 of letters, digits, dot, hyphen and underscore",
   ],
   unauthenticated: ["the admin token is refused", 1, `set ${TOKEN} to the token that the authority was started with`],
+  "not-listening": ["nothing listens there: nothing was done", 1, "keyturn api-keys serve --db FILE"],
   unreachable: [
     "no answer; if this was to change something, it may have been done all the same",
     1,
-    "keyturn api-keys serve --db FILE",
+    "look before you say it again: keyturn api-keys key list --client NAME",
   ],
 };
 

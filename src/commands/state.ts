@@ -50,8 +50,8 @@ export const importState = verb({
 
 async function contentIn(file: string): Promise<Content> {
   const refuse = (why: string): UserError => new UserError("state-file", `${file}: ${why}`, { exit: 2 });
-  const written = await readFile(file, "utf8").catch(() => {
-    throw refuse("cannot be read");
+  const written = await readFile(file, "utf8").catch(({ code }: NodeJS.ErrnoException) => {
+    throw refuse(code === "ENOENT" ? "is not there" : `cannot be read (${code ?? "unknown reason"})`);
   });
   let json: unknown;
   try {

@@ -79,14 +79,16 @@ export async function buildBlackouts(entries: readonly Entry[], now: Instant, ga
       all.push(...(await readCalendar(text, zone, now)).map((one) => ({ ...one, tags })));
     } catch (error) {
       const hint = error instanceof CalendarError ? error.hint : undefined;
-      gathered.issues.push(valueIssue([...at, "ics"], problemOf(error), hint));
+      gathered.issues.push(valueIssue([...at, "ics"], problemOf(error, resolve(gathered.folder, ics)), hint));
     }
   }
   return all;
 }
 
-function problemOf(error: unknown): string {
+function problemOf(error: unknown, file: string): string {
   if (error instanceof CalendarError) return error.message;
-  const isFile = error instanceof Error && "syscall" in error;
-  return isFile ? "cannot be read" : "is no calendar (iCalendar, RFC 5545) that can be understood";
+  if (!(error instanceof Error && "syscall" in error))
+    return "is no calendar (iCalendar, RFC 5545) that can be understood";
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" ? `${file} is not there` : `${file} cannot be read (${code ?? "unknown reason"})`;
 }

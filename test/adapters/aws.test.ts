@@ -51,29 +51,31 @@ describe("an exception of the SDK", () => {
     ["CredentialsProviderError", null, "unauthenticated", "no"],
     ["TypeError", null, "unavailable", "no"],
   ])("%s (%s) is %s, applied %s", (name, status, kind, applied) => {
-    const error = failureOfAws(thrown(name, status), "iam:CreateAccessKey", true);
+    const error = failureOfAws(thrown(name, status), "iam:CreateAccessKey", true, {});
     expect([error.kind, error.applied]).toEqual([kind, applied]);
     expect(error.message).toMatch(/^iam:CreateAccessKey: /);
     expect(JSON.stringify([error.message, error])).not.toContain("canary");
-    expect(failureOfAws(thrown(name, status), "iam:ListUsers", false).applied).toBe("no");
+    expect(failureOfAws(thrown(name, status), "iam:ListUsers", false, {}).applied).toBe("no");
   });
 
   it("names the action that is missing, and what to do", () => {
     const message = "User: canary is not authorized to perform: kms:Decrypt on resource: canary";
-    const denied = failureOfAws(thrown("AccessDeniedException", 400, { message }), "ssm:GetParameter", false);
+    const denied = failureOfAws(thrown("AccessDeniedException", 400, { message }), "ssm:GetParameter", false, {});
     expect(denied.detail.hint).toContain("kms:Decrypt");
     expect(denied.detail.hint).not.toContain("canary");
-    expect(failureOfAws(thrown("ExpiredToken", 403), "iam:GetUser", false).detail.hint).toContain("aws sso login");
-    expect(failureOfAws(thrown("RequestTimeTooSkewed", 403), "iam:GetUser", false).detail.hint).toContain("clock");
+    expect(failureOfAws(thrown("ExpiredToken", 403), "iam:GetUser", false, {}).detail.hint).toContain("aws sso login");
+    const job = { GITHUB_ACTIONS: "true" };
+    expect(failureOfAws(thrown("CredentialsProviderError", null), "AWS", false, job).detail.hint).toContain("id-token");
+    expect(failureOfAws(thrown("RequestTimeTooSkewed", 403), "iam:GetUser", false, {}).detail.hint).toContain("clock");
   });
 
   it("keeps the request id, the code and what was asked for, where they have the form of one", () => {
     const $response = { headers: { "retry-after": "3" } };
-    const error = failureOfAws(thrown("SlowDown", 503, { $response }), "iam:GetUser", false);
+    const error = failureOfAws(thrown("SlowDown", 503, { $response }), "iam:GetUser", false, {});
     expect(error).toMatchObject({ kind: "throttled", detail: { requestId: "r-1", retryAfter: 3000 } });
     expect(awsCodeOf(error)).toBe("SlowDown");
     const odd = thrown("can ary!", 400, { $metadata: { httpStatusCode: 400, requestId: "canary canary" } });
-    const judged = failureOfAws(odd, "iam:GetUser", false);
+    const judged = failureOfAws(odd, "iam:GetUser", false, {});
     expect(JSON.stringify([judged.message, judged])).not.toMatch(/can ?ary/);
   });
 });

@@ -106,10 +106,13 @@ describe("api-keys", () => {
     ]);
     expect(await judged(keyList(options, io({})))).toEqual(["credentials-missing", 2]);
     expect(await judged(keyList({ client: "bot" }, io()))).toEqual(["usage", 2]);
-    expect(await judged(keyList({ client: "bot", url: "http://127.0.0.1:1" }, io()))).toEqual([
-      "api-keys-unreachable",
-      1,
-    ]);
+    const mute = createServer((socket) => socket.destroy());
+    await new Promise<void>((done) => mute.listen(0, "127.0.0.1", done));
+    const { port } = mute.address() as AddressInfo;
+    const gone = { client: "bot", url: `http://127.0.0.1:${port}` };
+    expect(await judged(keyList(gone, io()))).toEqual(["api-keys-unreachable", 1]);
+    await new Promise((done) => mute.close(done));
+    expect(await judged(keyList(gone, io()))).toEqual(["api-keys-not-listening", 1]);
     await stop();
   });
 

@@ -112,7 +112,7 @@ describe("blackouts", () => {
       '{ from: 2026-12-20, to: "2027-01-04T08:00+24:00" }',
       "blackouts[0].to: is no moment: write 2026-12-20 or 2026-12-20T18:00",
     ],
-    ["a file that is not there", "{ ics: gone.ics }", "blackouts[0].ics: cannot be read"],
+    ["a file that is not there", "{ ics: gone.ics }", "/gone.ics is not there"],
     ["a file that is no calendar", "{ ics: rotation.config.yaml }", "blackouts[0].ics: is no calendar"],
     ["a zone that is none", "{ from: 2026-01-01, to: 2026-01-02, zone: Mars }", "blackouts[0].zone: is no time zone"],
   ])("%s", async (_, entry, message) => {
