@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
@@ -167,6 +167,16 @@ describe("masks", () => {
     expect(stdout).not.toContain(value);
     expect(stderr.split("\n").filter((line) => line.includes(value))).toEqual([`::add-mask::${value}`]);
     expect(stderr.indexOf("::add-mask::")).toBeLessThan(stderr.indexOf("stage"));
+  });
+
+  test("with the signs of two systems there are none, and one warning says so", async () => {
+    const output = join(b.folder, "output");
+    const env = { GITHUB_ACTIONS: "true", GITLAB_CI: "true", GITHUB_OUTPUT: output };
+    const { code, stdout, stderr } = await keyturn(env, "rotate", "one");
+    expect(code).toBe(0);
+    expect(stdout + stderr).not.toContain(b.served());
+    expect(stderr.match(/^warning: GITHUB_ACTIONS and GITLAB_CI are set at once: nothing is masked/gm)).toHaveLength(1);
+    expect(existsSync(output)).toBe(false);
   });
 
   test("Azure has its own words", async () => {
