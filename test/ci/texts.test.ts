@@ -211,9 +211,7 @@ describe("the summary", () => {
 
   test("of a failed command says what failed", () => {
     const failure = { code: "unauthenticated", message: "a", hint: "b", at: null };
-    expect(markdownOf(told({ secrets: [], failure, nextDue: null }))).toContain(
-      "**unauthenticated**: a\n\nhint: b\n",
-    );
+    expect(markdownOf(told({ secrets: [], failure, nextDue: null }))).toContain("**unauthenticated**: a\n\nhint: b\n");
     expect(markdownOf(told({ secrets: [], failure: policyInvalid, nextDue: null }))).toContain(
       [
         "**policy-invalid**",
