@@ -195,7 +195,9 @@ const state = z.strictObject({
   actions: z.array(
     z.strictObject({ action: text, wall: instant, version: maybeText, keyId: maybeText, delivery: maybeText }),
   ),
-  moved: z.strictObject({ direction: z.enum(["to", "from"]), place: text, id: text }).exactOptional(),
+  moved: z
+    .strictObject({ direction: z.enum(["to", "from"]), place: text, address: text.exactOptional(), id: text })
+    .exactOptional(),
 }) satisfies z.ZodType<SecretState>;
 
 /** Members of the model that a form has not, optional ones included. */

@@ -84,7 +84,7 @@ class Attempt {
 
   /** @param there what the target holds; it counts for nothing */
   async copy(content: Content, there: ReadonlyMap<string, Loaded>): Promise<void> {
-    const moved: Moved = { direction: "from", place: this.source.location, id: this.#id };
+    const moved: Moved = { direction: "from", ...placeOf(this.source), id: this.#id };
     const everything = { state: this.#everything(), age: 0 };
     for (const one of everythingFirst(content.documents, everything)) {
       const before = there.get(one.state.name) ?? null;
@@ -101,7 +101,7 @@ class Attempt {
 
   /** @param documents as they were copied */
   async leave(documents: readonly Loaded[]): Promise<void> {
-    const moved: Moved = { direction: "to", place: this.target.location, id: this.#id };
+    const moved: Moved = { direction: "to", ...placeOf(this.target), id: this.#id };
     for (const before of everythingFirst(documents, null)) {
       const after = { ...aged(before ?? { state: this.#everything(), age: 0 }), moved };
       const revision = await put(this.source, after, before?.revision ?? null);
@@ -150,6 +150,10 @@ function anotherMove(name: string): UserError {
 
 function locked(message: string, hint: string): UserError {
   return new UserError("locked", message, { exit: 4, hints: [hint] });
+}
+
+function placeOf({ location, address }: StateBackend): Pick<Moved, "place" | "address"> {
+  return { place: location, ...(address !== undefined && { address }) };
 }
 
 function isTo({ direction, place }: Moved, target: StateBackend): boolean {

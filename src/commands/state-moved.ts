@@ -45,12 +45,12 @@ export async function stillHere(state: StateBackend): Promise<StateBackend> {
   };
 }
 
-export function isElsewhere(here: string, { direction, place }: Moved): UserError {
+export function isElsewhere(here: string, { direction, place, address = place }: Moved): UserError {
   const [message, hint] =
     direction === "to"
-      ? [`the state in ${here} was moved to ${place}`, "name the new place in the policy's `state:`, or by --state"]
+      ? [`the state in ${here} was moved to ${address}`, "name the new place in the policy's `state:`, or by --state"]
       : [
-          `the state in ${here} is not whole: its move from ${place} has not ended`,
+          `the state in ${here} is not whole: its move from ${address} has not ended`,
           "run `keyturn state migrate` there once more",
         ];
   return new UserError("state-moved", message, { exit: 3, hints: [hint] });

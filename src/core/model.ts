@@ -293,6 +293,8 @@ export interface ActionRecord {
 export interface Moved {
   readonly direction: "to" | "from";
   readonly place: string;
+  /** What leads there, for people. Left out: `place` does. */
+  readonly address?: string;
   readonly id: string;
 }
 

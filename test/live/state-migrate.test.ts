@@ -62,8 +62,14 @@ describe.concurrent("state migrate", { timeout: 90_000 }, () => {
       expect(before).toMatchObject({ phase: "overlap" });
       const { url, env } = await make();
       Object.assign(lane.place.env, env);
-      sane(await lane.run("state", "migrate", "--to", url), 0);
+      const migrated = await lane.run("state", "migrate", "--to", url);
+      sane(migrated, 0);
       expect(await told(lane, url)).toEqual(before);
+      // What is printed of the new place leads there, but for a password.
+      lane.place.env["PGPASSWORD"] = URL.canParse(url) ? decodeURIComponent(new URL(url).password) : "";
+      const [, printed = ""] = /name (\S+) in the policy/.exec(migrated.stderr) ?? [];
+      expect(await told(lane, printed)).toEqual(before);
+      expect((await lane.run("run", "one")).stderr).toContain(` was moved to ${printed}\n`);
 
       // What was left behind is kept whole, and answers nothing but where it went.
       const left = JSON.parse((await lane.run("state", "export")).stdout);
@@ -191,6 +197,8 @@ describe.concurrent("state export and import", { timeout: 90_000 }, () => {
       sane(await lane.run("--state", "sqlite:restored.db", "state", "import", "backup.json"), 2);
     }
     expect(existsSync(lane.place.path("restored.db"))).toBe(false);
-    sane(await lane.run("state", "import", "missing.json"), 2);
+    const missing = await lane.run("state", "import", "missing.json");
+    sane(missing, 2);
+    expect(missing.stderr).toMatch(/\/missing\.json: is not there$/m);
   });
 });
