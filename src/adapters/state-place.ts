@@ -5,6 +5,9 @@ import type { AuditEntry } from "../ports/state.ts";
 /** The newest form of a document that this version reads. */
 const DOCUMENT_SCHEMA: SecretState["schema"] = 1;
 
+const RESTORE =
+  'keyturn never deletes or repairs it: put a backup in its place, or do without; docs/operations.md, "Restoring state"';
+
 /** One place that several machines keep state in: its errors, and the checks of what is read there. */
 export class StatePlace {
   /** @param location for people, without a password */
@@ -17,7 +20,7 @@ export class StatePlace {
     });
   }
 
-  damaged(why: string, hint = "put a backup in its place; keyturn never deletes or repairs it"): UserError {
+  damaged(why: string, hint = RESTORE): UserError {
     return new UserError("state-damaged", `the state in ${this.location} is damaged: ${why}`, {
       exit: 3,
       hints: [hint],
@@ -59,9 +62,14 @@ export class StatePlace {
   checked(name: string, content: unknown): SecretState {
     const state = content as SecretState | null | undefined;
     if (typeof state?.schema === "number" && state.schema > DOCUMENT_SCHEMA) throw this.newer();
-    if (state?.schema !== DOCUMENT_SCHEMA || state.name !== name)
-      throw this.damaged(`the document of "${name}" is another one`);
+    if (state?.schema !== DOCUMENT_SCHEMA) throw this.foreign(name);
+    if (state.name !== name) throw this.damaged(`in the place of the document of "${name}" is that of another secret`);
     return state;
+  }
+
+  /** Somebody else's, where a document should be. */
+  foreign(name: string): UserError {
+    return this.damaged(`what is in the place of the document of "${name}" was not written by keyturn`);
   }
 
   json(text: string, what: string): unknown {

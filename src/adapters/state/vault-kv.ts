@@ -194,7 +194,7 @@ class VaultKvState implements StateBackend {
   #stateIn(held: Held, name: string): SecretState | null {
     const text = this.#unwrapped(held, this.#document(name))["document"];
     if (text === null) return null;
-    if (typeof text !== "string") throw this.#place.damaged(`the document of "${name}" is another one`);
+    if (typeof text !== "string") throw this.#place.foreign(name);
     return this.#place.document(name, text);
   }
 
