@@ -65,13 +65,15 @@ export async function calendarOf(starts: readonly Start[], now: Instant): Promis
   const calendar = new ical.Component("vcalendar");
   calendar.addPropertyWithValue("version", "2.0");
   calendar.addPropertyWithValue("prodid", "-//keyturn//plan//EN");
-  for (const { secret, at } of starts) {
+  calendar.addPropertyWithValue("x-wr-calname", "keyturn");
+  for (const { secret, at, delayedBy } of starts) {
     const event = new ical.Component("vevent");
     const time = (instant: Instant) => ical.Time.fromJSDate(new Date(Math.floor(instant / 1000) * 1000), true);
     event.addPropertyWithValue("uid", `${secret}-${Math.floor(at / 1000)}@keyturn`);
     event.addPropertyWithValue("dtstamp", time(now));
     event.addPropertyWithValue("dtstart", time(at));
     event.addPropertyWithValue("summary", `keyturn: ${secret} starts to rotate`);
+    if (delayedBy !== null) event.addPropertyWithValue("description", `due earlier, held back by ${delayedBy}`);
     event.addPropertyWithValue("transp", "TRANSPARENT");
     calendar.addSubcomponent(event);
   }

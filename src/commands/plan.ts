@@ -1,7 +1,7 @@
 import type { SecretPolicy } from "../config/model.ts";
 import { formatDuration, type Instant } from "../core/duration.ts";
 import { preview, type Preview } from "../engine/preview.ts";
-import { mustReadWithin } from "../engine/timeline.ts";
+import { endsAKey, mustReadWithin } from "../engine/timeline.ts";
 import { table, whole } from "../ui/table.ts";
 import { hanging, plain } from "../ui/text.ts";
 import { iso, relative } from "../ui/time.ts";
@@ -41,11 +41,12 @@ export const plan = verb({
       const pausedAll = await pauseOf(deps.state, secret, session.now());
       const seen = await preview(deps, ports, { looks: true, signal: session.signal, pausedAll });
       const within = mustReadWithin(ports.rules);
-      const warnings =
-        within > 0
-          ? [`a consumer that reads or runs less often than every ${formatDuration(within)} will break`]
-          : ["a consumer that keeps the old key will break"];
-      if (ports.rules.usage === "none")
+      const ends = seen.state !== null && endsAKey(seen.state);
+      const warnings: string[] = [];
+      if (ends && within > 0)
+        warnings.push(`a consumer that reads or runs less often than every ${formatDuration(within)} will break`);
+      else if (ends) warnings.push("a consumer that keeps the old key will break");
+      if (ends && ports.rules.usage === "none")
         warnings.push("blind: no usage signal; acks and twice the minimum overlap stand in");
       if (ports.rules.issuer.maxKeys < 2)
         warnings.push("one slot: the old key is dead as soon as the new one is made, and rollback may be refused");
@@ -107,12 +108,12 @@ async function agenda(
       starts.length === 0
         ? "nothing starts by schedule until then"
         : table(
-            ["STARTS", "IN", whole("SECRET"), "NOT BEFORE"],
+            ["STARTS", "IN", whole("SECRET"), "HELD BACK BY"],
             starts.map(({ secret, at, delayedBy }) => [
               (iso(at) ?? "").replace(/:\d\d(\.\d+)?Z$/, "Z"),
               relative(at, now),
               secret,
-              delayedBy === null ? "" : `after ${delayedBy}`,
+              delayedBy ?? "",
             ]),
             width,
             style.bold,

@@ -60,7 +60,9 @@ export async function buildSecret(
     if (isRecord(item))
       deliveries.push(await buildDelivery(item, [...at, "stores", index], name, fields, stores, gathered));
   }
-  const usage = await buildUsage(map.usage, [...at, "usage"], issuer?.adapter ?? null, gathered);
+  const isMisspelt =
+    own(map, "usage") === undefined && Object.keys(map).some((key) => nearest(key, ["usage"]) !== null);
+  const usage = isMisspelt ? null : await buildUsage(map.usage, [...at, "usage"], issuer?.adapter ?? null, gathered);
   if (!data || !issuer || usage === null || !deliveries.every((delivery) => delivery !== null)) return null;
 
   if (!deliveries.some((delivery) => delivery.staged)) {

@@ -60,7 +60,7 @@ function laterGranule(c: Case): Decision | null {
   return {
     decision: "wait",
     reason: "settling",
-    message: "waiting for the issuer's next second, so that the new key can be told from others",
+    message: "a new key is issued in the issuer's next second, so that it can be told from others",
     until,
     keep: true,
   };

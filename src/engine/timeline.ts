@@ -1,6 +1,6 @@
 import type { Instant } from "../core/duration.ts";
 import { formatDuration } from "../core/duration.ts";
-import type { SecretState } from "../core/model.ts";
+import { living, type SecretState } from "../core/model.ts";
 import { phaseOf } from "../core/phase.ts";
 import type { Due, Now, SecretRules } from "../core/rules.ts";
 
@@ -22,6 +22,11 @@ const ORDER = [
   "soaking",
   "deleting",
 ] as const;
+
+/** Whether there is a key that ends when another one takes its place. */
+export function endsAKey(state: SecretState): boolean {
+  return living(state).some(({ id }) => id !== state.rotation?.to);
+}
 
 /** What a rotation still has before it, with the earliest times that the policy allows. */
 export function timeline(state: SecretState, rules: SecretRules, now: Now, due: Due): readonly Step[] {
@@ -65,8 +70,10 @@ export function timeline(state: SecretState, rules: SecretRules, now: Now, due: 
         ]
       : [{ phase: 8, at: revoked, what: "end", note: "this issuer cannot disable: rollback ends with the delete" }]),
   ];
+  // The first key takes nobody's place.
+  const last = endsAKey(state) ? Infinity : 5;
   return steps
-    .filter((step) => (rolling ? step.phase >= 6 : step.phase >= at))
+    .filter((step) => step.phase <= last && (rolling ? step.phase >= 6 : step.phase >= at))
     .map(({ what, at: when, note }) => ({ what, at: when, ...(note === undefined ? {} : { note }) }));
 }
 

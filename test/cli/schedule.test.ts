@@ -52,6 +52,17 @@ describe("plan --until", () => {
     const text = await b.run("plan", "--until", "15d");
     expect(text.stdout).toMatch(/^STARTS +IN +SECRET/);
     expect(text.stdout).toMatch(/in 10 d +one/);
+    const shut = new Date(Date.now() + 2 * 86_400_000).toUTCString().slice(0, 3);
+    const held = `schedule: { every: 10d, window: "${shut} 09:00-16:00 UTC" }`;
+    b.policy(policyOf("http://127.0.0.1:1").replace("  two:\n", `  two:\n    ${held}\n`));
+    const window = `window ${shut} 09:00-16:00 UTC`;
+    expect((await b.run("plan", "two", "--until", "9d")).stdout).toMatch(
+      new RegExp(`^STARTS +IN +SECRET +HELD BACK BY\n.* two +${window}$`, "m"),
+    );
+    const told = (await b.run("plan", "two", "--until", "9d", "--format", "ics")).stdout.replaceAll("\r\n ", "");
+    expect(told).toContain("X-WR-CALNAME:keyturn");
+    expect(told).toContain(`DESCRIPTION:due earlier\\, held back by ${window}`);
+    b.policy(policyOf("http://127.0.0.1:1").replace("  one:\n", "  one:\n    schedule: 10d\n"));
     const ics = await b.run("plan", "--until", "29d", "--format", "ics");
     expect(ics.stdout.match(/SUMMARY:keyturn: one starts to rotate/g)).toHaveLength(2);
     for (const wrong of [

@@ -15,6 +15,11 @@ const cases: [string, string, string][] = [
     ].join("\n"),
   ],
   [
+    "a misspelt usage, and nothing that only follows from it",
+    policyWith(`issuer: { type: vault-token, role: r }\n${STORES}\nusgae: none`),
+    'rotation.config.yaml:6:5: unknown key "usgae" in secrets.payments: did you mean "usage"?',
+  ],
+  [
     "unknown key at the top",
     "version: 1\nsecret: {}\n",
     'rotation.config.yaml:2:1: unknown key "secret": did you mean "secrets"?',

@@ -20,6 +20,15 @@ test("what is in the way brings its own hint, as it does in a run", async () => 
   expect(await runSecret(deps, bench.ports(), options())).toMatchObject({ outcome: "blocked", hints: [hint] });
 });
 
+test("the first key has nothing to end; the next one has", async () => {
+  const deps = depsOf(bench.state);
+  const steps = async () => (await preview(deps, bench.ports(), look)).timeline.map(({ what }) => what).join("; ");
+  expect(await steps()).toMatch(/^issue a new key; .*put it: [^;]*$/);
+  await say(deps, "payments", { word: "rotate", repair: false });
+  expect(await runSecret(deps, bench.ports(), options())).toMatchObject({ outcome: "done" });
+  expect(await steps()).toMatch(/the old key, once proven quiet/);
+});
+
 test.each([
   ["of everything", { reason: "stock-taking", by: "ada" }, "keyturn resume"],
   ["by the policy", { reason: "freeze", by: "the policy", until: 1e15 }, "one of the policy's blackouts is under way"],
