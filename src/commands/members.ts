@@ -10,7 +10,7 @@ import { failureOf } from "../ui/failure.ts";
 import type { Paint } from "../ui/table.ts";
 import { table, whole } from "../ui/table.ts";
 import type { Terminal } from "../ui/terminal.ts";
-import { iso, relative } from "../ui/time.ts";
+import { iso, isoFrom, relative } from "../ui/time.ts";
 import { standingOf, type Pause } from "./standing.ts";
 import type { Complaint } from "./verb.ts";
 
@@ -64,7 +64,7 @@ export function rowOf({ name, policy, state, rules, now, pausedAll = null, nextD
       ...report,
       observedAt: state === null ? null : report.observedAt,
       ...standing,
-      until: iso(until === null ? null : until + offset),
+      until: isoFrom(until === null ? null : until + offset),
       nextDue: iso(nextDue),
       owner: policy?.owner ?? null,
       actions: [],
@@ -114,7 +114,7 @@ export function ranRow(subject: Omit<Subject, "state" | "now">, result: RunResul
     version,
     keyId,
   }));
-  const { member, hints } = withSaid(row, { ...result, until: iso(result.until) }, result.hints);
+  const { member, hints } = withSaid(row, { ...result, until: isoFrom(result.until) }, result.hints);
   return { member: { ...member, actions }, hints };
 }
 

@@ -34,7 +34,7 @@ export const plan = verb({
   },
   run: async ({ selection, until, format }, session) => {
     const secrets = await choose(session, selection, "all");
-    if (until !== null) return agenda(session, secrets, until(session.now()), format === "ics");
+    if (until !== null) return agenda(session, secrets, session.now(), until, format === "ics");
     const deps = await session.engine();
     const plans = new Map<string, Plan>();
     const report = await eachWired(session, secrets, async (secret, ports) => {
@@ -81,16 +81,16 @@ export const plan = verb({
 async function agenda(
   session: Session,
   secrets: readonly SecretPolicy[],
-  until: Instant,
+  now: Instant,
+  until: (now: Instant) => Instant,
   asCalendar: boolean,
 ): Promise<Report> {
-  const now = session.now();
   const names = secrets.map(({ name }) => name);
   const documents = await documentsOf(await session.state(), names);
   const { starts, truncated } = await agendaOf(
     secrets.map((policy) => ({ policy, state: documents.read.get(policy.name)?.state ?? null })),
     now,
-    until,
+    until(now),
   );
   const report = await fromState(session, names, false, documents);
   return {

@@ -22,3 +22,11 @@ export function iso(instant: Instant | null): string | null {
   if (instant === null || !(Math.abs(instant) <= 8.64e15)) return null;
   return new Date(instant).toISOString().replace(".000Z", "Z");
 }
+
+/** Two readings of the same moment, off two clocks, differ by less; and a process takes as long to start. */
+const JITTER: Duration = 100;
+
+/** The same of a moment from which on something can happen: the first whole second that is not too early. */
+export function isoFrom(instant: Instant | null): string | null {
+  return iso(instant === null ? null : Math.ceil((instant - JITTER) / 1000) * 1000);
+}

@@ -7,7 +7,7 @@ import { wantsColour } from "../../src/ui/style.ts";
 import { table, whole } from "../../src/ui/table.ts";
 import { plain, wrap } from "../../src/ui/text.ts";
 import { Terminal } from "../../src/ui/terminal.ts";
-import { iso, relative } from "../../src/ui/time.ts";
+import { iso, isoFrom, relative } from "../../src/ui/time.ts";
 
 test.each([
   [0, "now"],
@@ -23,6 +23,12 @@ test.each([
 test("dates are ISO, and what is no date is null", () => {
   expect(iso(0)).toBe("1970-01-01T00:00:00Z");
   expect([iso(null), iso(Infinity), iso(Number.NaN)]).toEqual([null, null, null]);
+});
+
+test("what can happen from a moment on is told by the second, however two clocks tell it", () => {
+  const opens = Date.UTC(2026, 10, 23, 8);
+  for (const told of [-1, 0, 3, 99]) expect(isoFrom(opens + told)).toBe("2026-11-23T08:00:00Z");
+  expect([isoFrom(opens + 400), isoFrom(null)]).toEqual(["2026-11-23T08:00:01Z", null]);
 });
 
 describe("tables", () => {
