@@ -346,10 +346,7 @@ export interface SecretState {
   readonly lookAgainAt: Instant | null;
   readonly outbox: Outbox;
   readonly actions: readonly ActionRecord[];
-  /**
-   * Nothing goes on here: the state that this document is part of is somewhere else now, or not wholly here yet. Places
-   * by their `location`.
-   */
+  /** Nothing goes on here: the state is somewhere else now, or not wholly here yet. */
   readonly moved?: Moved;
 }
 

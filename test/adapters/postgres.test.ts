@@ -206,12 +206,12 @@ describe.runIf(there)("postgres", () => {
     );
     const asked = new Postgres(server, new StatePlace(server.location));
     const refused = "DO $$ BEGIN RAISE EXCEPTION 'swordfish' USING ERRCODE = '23514'; END $$";
-    for (const refusal of [
-      asked.ask(refused),
-      asked.alone("test", (ask) => ask(refused)),
-      asked.lend((pool) => pool.query(refused)),
+    for (const asking of [
+      () => asked.ask(refused),
+      () => asked.alone("test", (ask) => ask(refused)),
+      () => asked.lend((pool) => pool.query(refused)),
     ]) {
-      const error: unknown = await refusal.catch((thrown: unknown) => thrown);
+      const error: unknown = await asking().catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({ name: "ProviderError", applied: "no", message: expect.stringContaining("23514") });
       expect(JSON.stringify(error) + String(error)).not.toContain("swordfish");
     }
