@@ -35,6 +35,18 @@ const ON_THE_WAY: ReadonlySet<ReasonCode> = new Set([
   "hook-failed",
 ]);
 
+/** Waits that nothing ends but time, or a person, who needs no run to stay for that. */
+const BY_TIME_ALONE: ReadonlySet<ReasonCode> = new Set([
+  "minimum-overlap",
+  "old-key-in-use",
+  "soaking",
+  "outside-window",
+  "paused",
+  "settling",
+  "verifying",
+  "distributing",
+]);
+
 /** A value exists only in this process until the authority has it: giving up now would waste the key. */
 function isOnlyHere(state: SecretState, held: ReadonlySet<string>): boolean {
   return state.versions.some((v) => v.status === "pending" && !v.staged && held.has(v.id));
@@ -53,7 +65,7 @@ export function napFor(decision: Standing, room: Room): Duration | null {
   const wanted = decision.until === null ? MOMENT : Math.max(0, decision.until - room.now.doc);
   if (left <= 0 || !goesOn(decision.reason, wanted, room)) return null;
   // Nothing comes of a stay that ends before the next step.
-  if (wanted > left && !isOnlyHere(room.state, room.held)) return null;
+  if (wanted > left && BY_TIME_ALONE.has(decision.reason) && !isOnlyHere(room.state, room.held)) return null;
   // Long waits are slept in pieces, so that a person's word, or another run, is noticed.
   const piece = Math.max(1000, Math.min(30_000, wanted / 20));
   return Math.min(wanted, piece, left) + 1;

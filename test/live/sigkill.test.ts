@@ -72,24 +72,27 @@ test(`after ${AT_CALLS + AT_MOMENTS} SIGKILLs at calls and at random moments the
   expect(calls).toBeGreaterThan(10);
 
   const everyCall = Array.from({ length: calls }, (_, n) => POINTS.map((point): Blow => ({ n: n + 1, point }))).flat();
-  const blows: Blow[] = [];
-  for (let n = 0; n < AT_CALLS; n++) blows.push(everyCall[n % everyCall.length] as Blow);
-  for (let n = 0; n < AT_MOMENTS; n++) blows.push({ after: lifetime * ((n + random.next()) / AT_MOMENTS) });
-  // One that misses, because its process was quicker or made fewer calls, is struck again elsewhere.
-  const left = blows.toSorted(() => random.next() - 0.5);
+  const shuffled = (blows: readonly Blow[]): Blow[] => blows.toSorted(() => random.next() - 0.5);
+  // A whole rotation makes all the calls; what goes on with it makes fewer.
+  const atCalls = shuffled(Array.from({ length: AT_CALLS }, (_, n) => everyCall[n % everyCall.length] as Blow));
+  const atMoments = shuffled(
+    Array.from({ length: AT_MOMENTS }, (_, n) => ({ after: lifetime * ((n + random.next()) / AT_MOMENTS) })),
+  );
   const wrong: string[] = [];
 
   const work = async (lane: Lane): Promise<void> => {
-    for (let first = left.pop(); first !== undefined && wrong.length === 0; first = left.pop()) {
+    const next = (): Blow | undefined => atCalls.pop() ?? atMoments.pop();
+    for (let first = next(); first !== undefined && wrong.length === 0; first = next()) {
       const hit = [await strike(lane, ["rotate", "one", "--wait"], first)];
       const story = [first];
       // What is left behind is struck again while it is mended: up to three times.
-      for (let again = random.between(0, 3); again > 0 && left.length > 0; again--) {
-        const next = left.pop() as Blow;
-        story.push(next);
-        hit.push(await strike(lane, ["run", "one", "--wait"], next));
+      for (let again = random.between(0, 3); again > 0 && atMoments.length > 0; again--) {
+        const blow = atMoments.pop() as Blow;
+        story.push(blow);
+        hit.push(await strike(lane, ["run", "one", "--wait"], blow));
       }
-      for (const missed of hit) if (!missed) left.unshift({ after: lifetime * random.next() });
+      // One that misses, because its process was quicker, is struck again elsewhere.
+      for (const missed of hit) if (!missed) atMoments.unshift({ after: lifetime * random.next() });
       const stuck = await lane.settle();
       const faults = stuck === null ? await lane.faults() : [`stuck: ${stuck}`];
       if (faults.length > 0)
