@@ -7,6 +7,7 @@ import { contentOf, restore } from "./state-content.ts";
 import { exported, exportText, type Content } from "./state-form.ts";
 import { move } from "./state-move.ts";
 import { verb, type Report } from "./verb.ts";
+import { count } from "../ui/text.ts";
 import { iso } from "../ui/time.ts";
 
 /** Copies everything to another place; what is left behind says where it went, and answers nothing else. */
@@ -66,12 +67,14 @@ async function contentIn(file: string): Promise<Content> {
 }
 
 function reportOf({ documents, audit }: Content, done: string, where: string, hints: readonly string[]): Report {
-  const count = { secrets: documents.filter(({ state }) => state.name !== EVERYTHING).length, entries: audit.length };
+  const secrets = documents.filter(({ state }) => state.name !== EVERYTHING).length;
+  const entries = audit.length;
+  const what = `${count(secrets, "secret")}, ${count(entries, "line")} of the audit log`;
   return {
     outcome: "done",
     secrets: [],
-    member: { state: { done, where, ...count } },
-    text: () => `${done} ${count.secrets} secrets and ${count.entries} entries of the audit log: ${where}`,
+    member: { state: { done, where, secrets, entries } },
+    text: () => `${done} ${what}: ${where}`,
     ...(hints.length > 0 && { complaints: [{ line: null, hints }] }),
   };
 }
